@@ -1,0 +1,8 @@
+# Imports the native schemas from their pinned sources. The tree is unchanged afterwards when they are up to date,
+# so `make gen && git diff --exit-code mappings` checks them.
+GEN_DIR := $(dir $(lastword $(MAKEFILE_LIST)))
+PYTHON ?= python3
+
+.PHONY: gen
+gen: ## Import the native schemas from their pinned sources (network)
+	$(PYTHON) $(GEN_DIR)vim_schema.py
