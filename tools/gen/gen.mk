@@ -6,3 +6,4 @@ PYTHON ?= python3
 .PHONY: gen
 gen: ## Import the native schemas from their pinned sources (network)
 	$(PYTHON) $(GEN_DIR)vim_schema.py
+	$(PYTHON) $(GEN_DIR)libvirt_rpc.py
