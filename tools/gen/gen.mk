@@ -7,3 +7,7 @@ PYTHON ?= python3
 gen: ## Import the native schemas from their pinned sources (network)
 	$(PYTHON) $(GEN_DIR)vim_schema.py
 	$(PYTHON) $(GEN_DIR)libvirt_rpc.py
+
+.PHONY: gen-test
+gen-test: ## Test the importers and the committed schemas (no network)
+	cd $(GEN_DIR) && $(PYTHON) -m unittest -q test_gen

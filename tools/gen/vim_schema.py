@@ -77,7 +77,7 @@ HEAD = """\
 #     !NAME [V] (PARAM, ...) [-> TYPE] [~ FAULT ...]
 #                                       a method; PARAM is `NAME TYPE [V]`; no `->` means it returns nothing; after `~` the declared
 #                                       faults (RuntimeFault may always come)
-# V is the first version that has the thing; none means the oldest ({oldest}).
+# V is the first version that has the thing; none means the oldest ({oldest}). A property without `?` is required from its V on.
 # TYPE is T, T? (optional), T* (array), T?* (optional array). T is a primitive (string boolean byte short int long float double
 # dateTime base64Binary anyURI anyType, XML Schema's), an enum, a data or fault name, or &M: a ManagedObjectReference to an M or
 # a type below it (&ManagedObject: to anything). A property declared as a fault is LocalizedMethodFault, as on the wire; only
