@@ -1,1 +1,4 @@
-//! Placeholder.
+//! Mappings: data files that relate a vendor protocol to the union, checked and compiled.
+#![forbid(unsafe_code)]
+
+pub mod edit;

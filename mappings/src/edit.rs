@@ -1,0 +1,1 @@
+//! Patches a native document through its rows.
