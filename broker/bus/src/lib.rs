@@ -31,6 +31,7 @@ use bytes::Bytes;
 pub mod child;
 pub mod cloudevent;
 mod error;
+pub mod feed;
 mod headers;
 pub mod limits;
 mod memory;
@@ -40,8 +41,10 @@ mod queue;
 mod server;
 pub mod subject;
 
+pub use child::{ChildConfig, ChildError, ChildState, MonitorCredentials, NatsChild};
 pub use cloudevent::CloudEvent;
 pub use error::BusError;
+pub use feed::{FeedChange, FeedEvent, FeedFollower, FeedName, FeedPace, FeedPublisher};
 pub use headers::Headers;
 pub use memory::{MemoryBus, MemoryHub, Permissions};
 pub use message::{Delivery, Message};

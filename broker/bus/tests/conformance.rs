@@ -1,11 +1,18 @@
 //! What every bus promises, run against the memory bus and against a real nats-server child.
+//! `child` holds what only the child promises.
 
 #[cfg(test)]
 #[path = "conformance/bed.rs"]
 mod bed;
 #[cfg(test)]
+#[path = "conformance/child.rs"]
+mod child;
+#[cfg(test)]
 #[path = "conformance/exchange.rs"]
 mod exchange;
+#[cfg(test)]
+#[path = "conformance/replica.rs"]
+mod replica;
 #[cfg(test)]
 #[path = "conformance/trouble.rs"]
 mod trouble;
@@ -49,4 +56,7 @@ conformance!(
     trouble::a_denied_subscription_fails,
     trouble::too_large_is_refused_both_ways,
     trouble::an_outage_fails_requests_at_once_and_heals,
+    replica::a_late_follower_gets_everything,
+    replica::a_replica_heals_after_an_outage,
+    replica::a_publisher_that_starts_anew_is_followed,
 );

@@ -15,7 +15,7 @@ pub const SHORT: Duration = Duration::from_millis(100);
 
 pub enum Bed {
     Memory(MemoryHub),
-    Nats(NatsChild, tempfile::TempDir),
+    Nats { child: NatsChild, _dir: tempfile::TempDir },
 }
 
 impl Bed {
@@ -27,7 +27,7 @@ impl Bed {
         let dir = tempfile::tempdir().unwrap();
         let config = ChildConfig { data_dir: dir.path().to_path_buf(), port: 0, program: None };
         match NatsChild::start(&config, &SystemIds).await {
-            Ok(child) => Bed::Nats(child, dir),
+            Ok(child) => Bed::Nats { child, _dir: dir },
             Err(error) => panic!("{error}"),
         }
     }
@@ -35,14 +35,14 @@ impl Bed {
     pub async fn connect(&self) -> Arc<dyn Bus> {
         match self {
             Bed::Memory(hub) => Arc::new(hub.connect(Permissions::all())),
-            Bed::Nats(child, _) => Arc::new(NatsBus::connect(&child.options("test")).await.unwrap()),
+            Bed::Nats { child, .. } => Arc::new(NatsBus::connect(&child.options("test")).await.unwrap()),
         }
     }
 
     pub async fn connect_monitor(&self) -> Arc<dyn Bus> {
         match self {
             Bed::Memory(hub) => Arc::new(hub.connect(Permissions::monitor())),
-            Bed::Nats(child, _) => {
+            Bed::Nats { child, .. } => {
                 let options = child.monitor().options("monitor");
                 Arc::new(NatsBus::connect(&options).await.unwrap())
             }
@@ -53,7 +53,7 @@ impl Bed {
     pub fn break_link(&self) {
         match self {
             Bed::Memory(hub) => hub.set_up(false),
-            Bed::Nats(child, _) => match child.state() {
+            Bed::Nats { child, .. } => match child.state() {
                 ChildState::Ready { pid } => kill_outright(pid),
                 other => panic!("{other:?}"),
             },

@@ -1,0 +1,193 @@
+//! The supervised nats-server child: kept alive, kept private, gone when we are gone.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use bus::child::{ChildConfig, ChildError, ChildState, MonitorCredentials, NatsChild};
+use bus::{Bus, CloudEvent, Delivery, Headers, NatsBus, Subject};
+use bytes::Bytes;
+use union::clock::SystemIds;
+
+use crate::bed::{Bed, kill_outright, pattern, subject, text};
+
+fn config(dir: &Path) -> ChildConfig {
+    ChildConfig { data_dir: dir.to_path_buf(), port: 0, program: None }
+}
+
+fn pid(child: &NatsChild) -> u32 {
+    match child.state() {
+        ChildState::Ready { pid } => pid,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn wait_until_gone(pid: u32) {
+    while Path::new(&format!("/proc/{pid}")).exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn event(id: &str) -> CloudEvent {
+    CloudEvent {
+        id: id.into(),
+        source: "/lab1/agent-1".into(),
+        kind: "hyperglot.vm.powered_on".into(),
+        time: "2026-01-02T03:04:05Z".into(),
+        subject: Some("vm-1".into()),
+        data: Bytes::from_static(b"{}"),
+    }
+}
+
+#[tokio::test]
+async fn killed_it_comes_back_with_the_same_port_and_credentials() {
+    let dir = tempfile::tempdir().unwrap();
+    let child = NatsChild::start(&config(dir.path()), &SystemIds).await.unwrap();
+    let (url, monitor, first) = (child.url(), child.monitor(), pid(&child));
+    let mut states = child.watch();
+    kill_outright(first);
+    let again = |state: &ChildState| matches!(state, ChildState::Ready { pid } if *pid != first);
+    states.wait_for(again).await.unwrap();
+    NatsBus::connect(&monitor.options("m")).await.unwrap();
+    let second = pid(&child);
+    child.stop().await;
+    wait_until_gone(second).await;
+
+    let child = NatsChild::start(&config(dir.path()), &SystemIds).await.unwrap();
+    assert_eq!((child.url(), child.monitor()), (url, monitor.clone()));
+    assert_eq!(MonitorCredentials::read(dir.path(), 0).unwrap(), monitor);
+    child.stop().await;
+}
+
+#[tokio::test]
+async fn it_listens_on_loopback_only() {
+    let bed = Bed::nats().await;
+    let Bed::Nats { child, .. } = &bed else { panic!() };
+    let port: u16 = child.url().rsplit_once(':').unwrap().1.parse().unwrap();
+    let suffix = format!(":{port:04X}");
+    let mut listening = Vec::new();
+    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        let Ok(text) = std::fs::read_to_string(table) else { continue };
+        for line in text.lines().skip(1) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            if words[3] == "0A" && words[1].ends_with(&suffix) {
+                listening.push(words[1].to_owned());
+            }
+        }
+    }
+    assert_eq!(listening, [format!("0100007F{suffix}")]);
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_told() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let dir = tempfile::tempdir().unwrap();
+    let config = ChildConfig { port, ..config(dir.path()) };
+    let error = NatsChild::start(&config, &SystemIds).await.unwrap_err();
+    assert!(matches!(&error, ChildError::KeepsEnding { why } if why.contains("in use")), "{error}");
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_refused() {
+    let bed = Bed::nats().await;
+    let Bed::Nats { child, .. } = &bed else { panic!() };
+    let mut monitor = child.monitor();
+    monitor.password = "guess".into();
+    let error = NatsBus::connect(&monitor.options("m")).await.unwrap_err().to_string();
+    assert!(error.contains("authorization") && !error.contains("guess"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn monitors_see_events_live_and_late_and_each_once() {
+    let bed = Bed::nats().await;
+    let Bed::Nats { child, .. } = &bed else { panic!() };
+    let bus = NatsBus::connect(&child.options("engine")).await.unwrap();
+    bus.keep_events().await.unwrap();
+    bus.keep_events().await.unwrap();
+    let monitor = NatsBus::connect(&child.monitor().options("m")).await.unwrap();
+    let mut live = monitor.subscribe(&pattern("event.>"), 16).await.unwrap();
+    let at = Subject::event("lab1", "vm", "vm-1", "powered_on").unwrap();
+    for id in ["1", "2", "2"] {
+        let event = event(id);
+        bus.publish(&at, event.headers().unwrap(), event.data).await.unwrap();
+    }
+    for id in ["1", "2", "2"] {
+        let message = live.next().await.unwrap().message().unwrap();
+        assert_eq!(CloudEvent::read(&message), Some(event(id)));
+    }
+    while bus.kept_events().await.unwrap() < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(bus.kept_events().await.unwrap(), 2, "a second publish of one event is dropped");
+
+    // A late monitor reads the stream itself, with its own client, by asking for a batch.
+    let credentials = child.monitor();
+    let late = async_nats::ConnectOptions::with_user_and_password(credentials.user, credentials.password)
+        .connect(credentials.url)
+        .await
+        .unwrap();
+    let inbox = late.new_inbox();
+    let mut answers = late.subscribe(inbox.clone()).await.unwrap();
+    let ask = Bytes::from_static(br#"{"seq":1,"batch":100}"#);
+    late.publish_with_reply("$JS.API.DIRECT.GET.EVENTS", inbox, ask).await.unwrap();
+    for id in ["1", "2"] {
+        let message = futures_util::StreamExt::next(&mut answers).await.unwrap();
+        let headers = message.headers.unwrap();
+        assert_eq!(headers.get("ce-id").unwrap().as_str(), id);
+        assert_eq!(headers.get("Nats-Subject").unwrap().as_str(), at.as_str());
+    }
+}
+
+#[tokio::test]
+async fn kept_events_survive_a_kill() {
+    let bed = Bed::nats().await;
+    let bus = match &bed {
+        Bed::Nats { child, .. } => NatsBus::connect(&child.options("engine")).await.unwrap(),
+        Bed::Memory(_) => panic!(),
+    };
+    bus.keep_events().await.unwrap();
+    let at = Subject::event("lab1", "vm", "vm-1", "powered_on").unwrap();
+    bus.publish(&at, event("1").headers().unwrap(), Bytes::new()).await.unwrap();
+    while bus.kept_events().await.unwrap() < 1 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut heard = bus.subscribe(&pattern("task.>"), 4).await.unwrap();
+    bed.break_link();
+    assert_eq!(heard.next().await, Some(Delivery::Lagged(0)));
+    bed.mend_link(&bus).await;
+    assert_eq!(bus.kept_events().await.unwrap(), 1);
+    bus.publish(&subject("1"), Headers::new(), text("")).await.unwrap();
+}
+
+/// Not a test of its own: the next one runs it in a process that it kills.
+#[tokio::test]
+async fn a_parent_to_be_killed() {
+    let Some(dir) = std::env::var_os("BUS_TEST_PARENT") else { return };
+    let child = NatsChild::start(&config(Path::new(&dir)), &SystemIds).await.unwrap();
+    std::fs::write(Path::new(&dir).join("pid.new"), pid(&child).to_string()).unwrap();
+    std::fs::rename(Path::new(&dir).join("pid.new"), Path::new(&dir).join("pid")).unwrap();
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test]
+async fn it_ends_when_its_parent_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut parent = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child::a_parent_to_be_killed"])
+        .env("BUS_TEST_PARENT", dir.path())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let pid = loop {
+        if let Ok(pid) = std::fs::read_to_string(dir.path().join("pid")) {
+            break pid.parse().unwrap();
+        }
+        assert_eq!(parent.try_wait().unwrap(), None, "the parent ended early");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert!(Path::new(&format!("/proc/{pid}")).exists());
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    wait_until_gone(pid).await;
+}
