@@ -1,0 +1,4 @@
+//! Against a private libvirtd: the whole crate, in the order of a target's life.
+
+mod native;
+mod rig;
