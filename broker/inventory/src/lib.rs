@@ -1,1 +1,32 @@
-//! Placeholder.
+//! The inventory: the live copy of the facts, and what is derived from it.
+//!
+//! ```text
+//! target reader ──▶ store::Inventory ──▶ layout::View (fleet | one host) ──▶ fronts
+//!   (puts)            │ records, revisions       │ skeleton, placement, aggregates
+//!                     │ indexes, tombstones      ├──▶ chronicle::Chronicle (numbered events)
+//!                     ├──▶ feed (bus bytes) ──▶ feed::Follower ──▶ a replica
+//!                     └──◀ tasks::Tasks (commands as their callers watch them)
+//! idmap::IdMap   union id <-> native id, one a protocol and view
+//! ```
+//!
+//! Reads never wait for I/O: one lock, held for the time of a look-up. Changes are told to observers in order, synchronously, so
+//! whoever has seen a revision sees everything that follows from it.
+#![forbid(unsafe_code)]
+
+pub mod chronicle;
+pub mod feed;
+pub mod idmap;
+mod index;
+mod intern;
+pub mod layout;
+mod merge;
+pub mod plan;
+pub mod store;
+pub mod tasks;
+
+pub use chronicle::Chronicle;
+pub use idmap::IdMap;
+pub use layout::{Layout, Skeleton, View};
+pub use store::{Change, Credit, Entry, Inventory, Observer, ObserverGuard, Put};
+pub use tasks::Tasks;
+pub use union::command::Revision;

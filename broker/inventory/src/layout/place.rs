@@ -1,0 +1,606 @@
+//! Placing: each item of a view as a pure function of the source, and which items depend on a change of it.
+
+use super::{
+    Item, View,
+    usage::{Usage, Used},
+};
+use crate::{plan, store::Change};
+use std::{collections::BTreeSet, sync::Arc};
+use union::{
+    Kind, ObjectId, Record, Slot, Value,
+    pb::{Connection, FolderKind},
+};
+
+type Puts = Vec<(ObjectId, Option<Record>)>;
+
+impl View {
+    // ---- where things are --------------------------------------------------------------------------------------------------------
+
+    fn owner(&self) -> String {
+        format!("view {}", self.name)
+    }
+
+    /// The cluster of a host that has none.
+    pub(super) fn standalone(&self, host: ObjectId) -> ObjectId {
+        ObjectId::derived(Kind::Cluster, &[&self.owner(), "standalone", &host.uuid.to_string()])
+    }
+
+    /// The root pool of the cluster of a host that has none.
+    pub(super) fn standalone_pool(&self, host: ObjectId) -> ObjectId {
+        ObjectId::derived(Kind::ResourcePool, &[&self.owner(), "standalone", &host.uuid.to_string()])
+    }
+
+    fn cluster_pool(&self, cluster: ObjectId) -> ObjectId {
+        ObjectId::derived(Kind::ResourcePool, &[&self.owner(), "cluster", &cluster.uuid.to_string()])
+    }
+
+    fn source_ref(&self, id: ObjectId, slot: Slot) -> Option<ObjectId> {
+        self.source.record(id)?.get(slot).as_ref_id()
+    }
+
+    /// The source's own cluster of a host; a host view knows none.
+    fn own_cluster(&self, host: &Record) -> Option<ObjectId> {
+        if self.host.is_some() {
+            return None;
+        }
+        host.get(self.slots.host.compute_id).as_ref_id().filter(|c| self.source.record(*c).is_some())
+    }
+
+    fn compute_of_host(&self, id: ObjectId, host: &Record) -> ObjectId {
+        self.own_cluster(host).unwrap_or_else(|| self.standalone(id))
+    }
+
+    fn pool_of_cluster(&self, cluster: ObjectId) -> ObjectId {
+        let own = self.source_ref(cluster, self.slots.cluster.resource_pool_id);
+        own.unwrap_or_else(|| self.cluster_pool(cluster))
+    }
+
+    fn known_datacenter(&self, id: Option<ObjectId>) -> Option<ObjectId> {
+        id.filter(|id| self.host.is_none() && self.source.record(*id).is_some())
+    }
+
+    fn datacenter_of_cluster(&self, cluster: ObjectId) -> ObjectId {
+        let own = self.source_ref(cluster, self.slots.cluster.datacenter_id);
+        self.known_datacenter(own).unwrap_or(self.datacenter.id)
+    }
+
+    fn datacenter_of_host(&self, host: &Record) -> ObjectId {
+        let own = host.get(self.slots.host.datacenter_id).as_ref_id();
+        self.known_datacenter(own)
+            .or_else(|| Some(self.datacenter_of_cluster(self.own_cluster(host)?)))
+            .unwrap_or(self.datacenter.id)
+    }
+
+    /// A network's or storage pool's: its own, else that of the first host it belongs to.
+    fn datacenter_of_shared(&self, own: Option<ObjectId>, hosts: &BTreeSet<ObjectId>) -> ObjectId {
+        self.known_datacenter(own)
+            .or_else(|| Some(self.datacenter_of_host(&*self.source.record(*hosts.first()?)?)))
+            .unwrap_or(self.datacenter.id)
+    }
+
+    fn folder_in(&self, datacenter: ObjectId, slot: Slot, default: ObjectId) -> Option<ObjectId> {
+        if datacenter == self.datacenter.id { Some(default) } else { self.source_ref(datacenter, slot) }
+    }
+
+    /// The hosts a network or pool belongs to: those it names and those that name it.
+    fn hosts_of(&self, id: ObjectId, record: &Record, own: Slot, reverse: Slot) -> BTreeSet<ObjectId> {
+        let mut hosts: Vec<ObjectId> =
+            record.get(own).refs().filter(|h| self.source.record(*h).is_some()).collect();
+        self.source.referring(Kind::Host, reverse, id, &mut hosts);
+        hosts.retain(|h| self.host.is_none_or(|only| only == *h));
+        hosts.into_iter().collect()
+    }
+
+    /// The networks or pools of a host: those it names and those that name it.
+    fn of_host(
+        &self,
+        id: ObjectId,
+        host: &Record,
+        own: Slot,
+        kind: Kind,
+        reverse: Slot,
+    ) -> BTreeSet<ObjectId> {
+        let mut found: Vec<ObjectId> =
+            host.get(own).refs().filter(|n| self.source.record(*n).is_some()).collect();
+        self.source.referring(kind, reverse, id, &mut found);
+        found.into_iter().collect()
+    }
+
+    fn networks_of(&self, id: ObjectId, host: &Record) -> BTreeSet<ObjectId> {
+        self.of_host(id, host, self.slots.host.network_ids, Kind::Network, self.slots.network.host_ids)
+    }
+
+    fn pools_of(&self, id: ObjectId, host: &Record) -> BTreeSet<ObjectId> {
+        self.of_host(
+            id,
+            host,
+            self.slots.host.storage_pool_ids,
+            Kind::StoragePool,
+            self.slots.storage.host_ids,
+        )
+    }
+
+    /// The pool a VM lies in and those above it, innermost first.
+    fn pool_chain(&self, pool: ObjectId) -> Vec<ObjectId> {
+        let mut chain = vec![pool];
+        while let Some(last) = chain.last().copied()
+            && let Some(record) = self.source.record(last)
+            && let Some(parent) = record.get(self.slots.pool.parent_id).as_ref_id()
+        {
+            let next = match parent.kind {
+                Kind::Cluster => self.pool_of_cluster(parent),
+                _ => parent,
+            };
+            if chain.contains(&next) || chain.len() > 32 {
+                break;
+            }
+            chain.push(next);
+        }
+        chain
+    }
+
+    // ---- what depends on a change ------------------------------------------------------------------------------------------------
+
+    pub(super) fn affected(&self, changes: &[Change]) -> BTreeSet<Item> {
+        let mut items = BTreeSet::new();
+        let mut anew = false;
+        for change in changes {
+            let id = change.id;
+            items.insert(Item::Source(id));
+            let appeared = change.old.is_none() || change.new.is_none();
+            match id.kind {
+                Kind::Datacenter | Kind::Cluster | Kind::ResourcePool => anew = true,
+                Kind::Vm => {
+                    let moved = appeared || change.changed.contains(self.slots.vm.host_id);
+                    if moved && self.host.is_some() {
+                        self.referring(Kind::Snapshot, self.slots.snapshot.vm_id, id, &mut items);
+                        self.referring(Kind::Task, self.slots.task.object_id, id, &mut items);
+                    }
+                }
+                Kind::Host => self.affected_by_host(change, &mut items),
+                Kind::Network => {
+                    self.affected_by_shared(change, self.slots.network.host_ids, &mut items);
+                }
+                Kind::StoragePool => {
+                    self.affected_by_shared(change, self.slots.storage.host_ids, &mut items);
+                    if self.host.is_some() {
+                        self.referring(Kind::Volume, self.slots.volume.storage_pool_id, id, &mut items);
+                    }
+                }
+                _ => {}
+            }
+            if self.host.is_some() && appeared {
+                self.referring(Kind::Task, self.slots.task.object_id, id, &mut items);
+            }
+        }
+        if anew {
+            self.all(&mut items);
+        }
+        items
+    }
+
+    fn referring(&self, kind: Kind, slot: Slot, to: ObjectId, items: &mut BTreeSet<Item>) {
+        let mut found = Vec::new();
+        self.source.referring(kind, slot, to, &mut found);
+        items.extend(found.into_iter().map(Item::Source));
+    }
+
+    fn affected_by_host(&self, change: &Change, items: &mut BTreeSet<Item>) {
+        let (id, s) = (change.id, &self.slots.host);
+        let appeared = change.old.is_none() || change.new.is_none();
+        let has = |slot: Slot| appeared || change.changed.contains(slot);
+        items.insert(Item::Standalone(id));
+        for record in change.old.iter().chain(&change.new) {
+            items.extend(
+                record.get(s.compute_id).refs().flat_map(|c| [Item::Source(c), Item::ClusterPool(c)]),
+            );
+        }
+        let moved = has(s.compute_id) || has(s.datacenter_id);
+        if moved || has(s.connection) {
+            self.referring(Kind::Vm, self.slots.vm.host_id, id, items);
+        }
+        if moved || has(s.network_ids) || has(s.storage_pool_ids) {
+            for record in change.old.iter().chain(&change.new) {
+                for slot in [s.network_ids, s.storage_pool_ids] {
+                    items.extend(record.get(slot).refs().map(Item::Source));
+                }
+            }
+            self.referring(Kind::Network, self.slots.network.host_ids, id, items);
+            self.referring(Kind::StoragePool, self.slots.storage.host_ids, id, items);
+            items.insert(Item::Default);
+            if self.host.is_some() {
+                let pools: Vec<ObjectId> = items
+                    .iter()
+                    .filter_map(|i| if let Item::Source(id) = i { Some(*id) } else { None })
+                    .filter(|id| id.kind == Kind::StoragePool)
+                    .collect();
+                for pool in pools {
+                    self.referring(Kind::Volume, self.slots.volume.storage_pool_id, pool, items);
+                    self.referring(Kind::Task, self.slots.task.object_id, pool, items);
+                }
+                let networks: Vec<ObjectId> = items
+                    .iter()
+                    .filter_map(|i| if let Item::Source(id) = i { Some(*id) } else { None })
+                    .filter(|id| id.kind == Kind::Network)
+                    .collect();
+                for network in networks {
+                    self.referring(Kind::Task, self.slots.task.object_id, network, items);
+                }
+            }
+        }
+    }
+
+    fn affected_by_shared(&self, change: &Change, hosts: Slot, items: &mut BTreeSet<Item>) {
+        let appeared = change.old.is_none() || change.new.is_none();
+        if !appeared && !change.changed.contains(hosts) {
+            items.insert(Item::Default);
+            return;
+        }
+        items.insert(Item::Default);
+        let mut found: Vec<ObjectId> =
+            change.old.iter().chain(&change.new).flat_map(|r| r.get(hosts).refs()).collect();
+        for slot in [self.slots.host.network_ids, self.slots.host.storage_pool_ids] {
+            self.source.referring(Kind::Host, slot, change.id, &mut found);
+        }
+        for host in found {
+            items.insert(Item::Source(host));
+            items.insert(Item::Standalone(host));
+            if let Some(cluster) = self.source_ref(host, self.slots.host.compute_id) {
+                items.insert(Item::Source(cluster));
+            }
+        }
+        if self.host.is_some() {
+            self.referring(Kind::Task, self.slots.task.object_id, change.id, items);
+        }
+    }
+
+    fn all(&self, items: &mut BTreeSet<Item>) {
+        items.extend([Item::Root, Item::Default]);
+        for change in self.source.everything() {
+            items.insert(Item::Source(change.id));
+            match change.id.kind {
+                Kind::Host => drop(items.insert(Item::Standalone(change.id))),
+                Kind::Cluster => drop(items.insert(Item::ClusterPool(change.id))),
+                _ => {}
+            }
+        }
+        let gone: Vec<Item> = items
+            .iter()
+            .filter_map(|item| match item {
+                Item::Source(id) if id.kind == Kind::Cluster => Some(Item::ClusterPool(*id)),
+                _ => None,
+            })
+            .collect();
+        items.extend(gone);
+    }
+
+    // ---- items -------------------------------------------------------------------------------------------------------------------
+
+    pub(super) fn project(&self, item: Item, usage: &mut Usage, puts: &mut Puts) {
+        match item {
+            Item::Source(id) => puts.push((id, self.project_source(id, usage))),
+            Item::Root => {
+                let kind = FolderKind::FolderDatacenter;
+                let record = plan::folder(self.source.schema(), &self.names.root, kind, None, None);
+                puts.push((self.root, Some(record)));
+            }
+            Item::Default => self.project_default(puts),
+            Item::Standalone(host) => self.project_standalone(host, usage, puts),
+            Item::ClusterPool(cluster) => {
+                let pool = self.cluster_pool(cluster);
+                let shown = self.source.record(cluster).filter(|c| {
+                    self.host.is_none() && c.get(self.slots.cluster.resource_pool_id).is_absent()
+                });
+                let record = shown.map(|c| {
+                    let cluster_record = self.project_cluster(cluster, &c);
+                    self.root_pool(pool, cluster, &cluster_record, usage)
+                });
+                puts.push((pool, record));
+            }
+        }
+    }
+
+    /// Which item a pool belongs to.
+    pub(super) fn pool_item(&self, pool: ObjectId) -> Option<Item> {
+        if self.source.record(pool).is_some() {
+            return Some(Item::Source(pool));
+        }
+        let cluster = self.inventory.record(pool)?.get(self.slots.pool.owner_id).as_ref_id()?;
+        if self.source.record(cluster).is_some() {
+            return Some(Item::ClusterPool(cluster));
+        }
+        let shown = self.inventory.record(cluster)?;
+        shown.get(self.slots.cluster.host_ids).refs().next().map(Item::Standalone)
+    }
+
+    fn project_default(&self, puts: &mut Puts) {
+        let shown = self.host.is_some() || self.default_needed();
+        let schema = self.source.schema();
+        for (id, record) in
+            self.datacenter.records(schema, &self.names.datacenter, Some(self.root), &self.names)
+        {
+            puts.push((id, shown.then_some(record)));
+        }
+    }
+
+    /// Whether anything has no datacenter of the source's own.
+    fn default_needed(&self) -> bool {
+        let none = self.datacenter.id;
+        if self.source.count(Kind::Datacenter) == 0 {
+            return true;
+        }
+        let ids = |kind| self.source.ids(kind).into_iter();
+        ids(Kind::Host).any(|h| self.source.record(h).is_some_and(|r| self.datacenter_of_host(&r) == none))
+            || ids(Kind::Cluster).any(|c| self.datacenter_of_cluster(c) == none)
+            || ids(Kind::Network).any(|n| self.shared(n).is_some_and(|(dc, _)| dc == none))
+            || ids(Kind::StoragePool).any(|p| self.shared(p).is_some_and(|(dc, _)| dc == none))
+    }
+
+    /// A network's or storage pool's datacenter and hosts.
+    fn shared(&self, id: ObjectId) -> Option<(ObjectId, BTreeSet<ObjectId>)> {
+        let record = self.source.record(id)?;
+        let s = &self.slots;
+        let (own, hosts) = match id.kind {
+            Kind::Network => {
+                (s.network.datacenter_id, self.hosts_of(id, &record, s.network.host_ids, s.host.network_ids))
+            }
+            _ => (
+                s.storage.datacenter_id,
+                self.hosts_of(id, &record, s.storage.host_ids, s.host.storage_pool_ids),
+            ),
+        };
+        Some((self.datacenter_of_shared(record.get(own).as_ref_id(), &hosts), hosts))
+    }
+
+    /// Whether a host view shows an object of the source; a fleet view shows all.
+    fn shows(&self, id: ObjectId, record: &Record) -> bool {
+        let Some(only) = self.host else { return true };
+        let s = &self.slots;
+        let through = |slot: Slot| {
+            let to = record.get(slot).as_ref_id();
+            to.and_then(|to| Some((to, self.source.record(to)?))).is_some_and(|(to, r)| self.shows(to, &r))
+        };
+        match id.kind {
+            Kind::Host => id == only,
+            Kind::Vm => record.get(s.vm.host_id).as_ref_id() == Some(only),
+            Kind::Network | Kind::StoragePool => self.shared(id).is_some_and(|(_, hosts)| !hosts.is_empty()),
+            Kind::Volume => through(s.volume.storage_pool_id),
+            Kind::Snapshot => through(s.snapshot.vm_id),
+            Kind::Task => {
+                let on = record.get(s.task.object_id).as_ref_id();
+                // The tasks of what is gone are shown by all views.
+                on.is_some_and(|on| on.kind != Kind::Task)
+                    && on.and_then(|on| self.source.record(on)).is_none_or(|_| through(s.task.object_id))
+            }
+            Kind::Folder | Kind::Datacenter | Kind::Cluster | Kind::ResourcePool => false,
+            Kind::Event | Kind::Service | Kind::Session => true,
+        }
+    }
+
+    fn project_source(&self, id: ObjectId, usage: &mut Usage) -> Option<Record> {
+        let record = self.source.record(id).filter(|record| self.shows(id, record));
+        let Some(record) = record else {
+            if id.kind == Kind::Vm {
+                usage.set(id, Vec::new(), Used::default());
+            }
+            return None;
+        };
+        Some(match id.kind {
+            Kind::Vm => self.project_vm(id, &record, usage),
+            Kind::Host => self.project_host(id, &record),
+            Kind::Network | Kind::StoragePool => self.project_shared(id, &record),
+            Kind::Cluster => self.project_cluster(id, &record),
+            Kind::ResourcePool => self.project_pool(id, &record, usage),
+            Kind::Datacenter => self.rooted(&record, self.slots.datacenter.folder_id),
+            Kind::Folder => self.rooted(&record, self.slots.folder.parent_id),
+            _ => Record::clone(&record),
+        })
+    }
+
+    fn rooted(&self, record: &Record, parent: Slot) -> Record {
+        let mut out = record.clone();
+        if record.get(parent).is_absent() {
+            out.set(parent, self.root);
+        }
+        out
+    }
+
+    fn project_vm(&self, id: ObjectId, vm: &Arc<Record>, usage: &mut Usage) -> Record {
+        let s = &self.slots.vm;
+        let mut out = Record::clone(vm);
+        let host_id = vm.get(s.host_id).as_ref_id();
+        let host = host_id.and_then(|h| Some((h, self.source.record(h)?)));
+        let own = |slot: Slot| vm.get(slot).as_ref_id().filter(|_| self.host.is_none());
+        let own_compute = own(s.compute_id).filter(|c| self.source.record(*c).is_some());
+        let compute = own_compute.or_else(|| host.as_ref().map(|(h, r)| self.compute_of_host(*h, r)));
+        let root_pool = compute.map(|compute| match &host {
+            Some((h, _)) if compute == self.standalone(*h) => self.standalone_pool(*h),
+            _ => self.pool_of_cluster(compute),
+        });
+        let pool = own(s.resource_pool_id).filter(|p| self.source.record(*p).is_some()).or(root_pool);
+        let own_datacenter = self.known_datacenter(own(s.datacenter_id));
+        let datacenter = own_datacenter.or_else(|| host.as_ref().map(|(_, r)| self.datacenter_of_host(r)));
+        let vm_folder = self.slots.datacenter.vm_folder_id;
+        let folder = own(s.folder_id)
+            .or_else(|| datacenter.and_then(|d| self.folder_in(d, vm_folder, self.datacenter.vm)));
+        out.set(s.compute_id, compute);
+        out.set(s.resource_pool_id, pool);
+        out.set(s.datacenter_id, datacenter);
+        out.set(s.folder_id, folder);
+        let connected = i64::from(Connection::Connected as i32);
+        let host_connection =
+            host.as_ref().and_then(|(_, r)| r.get(self.slots.host.connection).as_int()).unwrap_or(connected);
+        if host_connection != connected {
+            out.set(s.connection, host_connection);
+        } else if vm.get(s.connection).is_absent() {
+            out.set(s.connection, connected);
+        }
+        let used = Used {
+            cpu_mhz: vm.get(s.cpu_usage_mhz).as_int().unwrap_or(0),
+            memory_bytes: vm.get(s.memory_usage_bytes).as_int().unwrap_or(0),
+        };
+        usage.set(id, pool.map(|p| self.pool_chain(p)).unwrap_or_default(), used);
+        out
+    }
+
+    fn project_host(&self, id: ObjectId, host: &Record) -> Record {
+        let s = &self.slots.host;
+        let mut out = host.clone();
+        out.set(s.compute_id, self.compute_of_host(id, host));
+        out.set(s.datacenter_id, self.datacenter_of_host(host));
+        out.set(s.network_ids, plan::refs(self.networks_of(id, host)));
+        out.set(s.storage_pool_ids, plan::refs(self.pools_of(id, host)));
+        if host.get(s.connection).is_absent() {
+            out.set(s.connection, Connection::Connected as i32);
+        }
+        out
+    }
+
+    fn project_shared(&self, id: ObjectId, record: &Record) -> Record {
+        let mut out = record.clone();
+        let Some((datacenter, hosts)) = self.shared(id) else { return out };
+        let s = &self.slots;
+        let (own_folder, datacenter_slot, host_ids, folder_slot, default) = match id.kind {
+            Kind::Network => {
+                let n = &s.network;
+                (
+                    n.folder_id,
+                    n.datacenter_id,
+                    n.host_ids,
+                    s.datacenter.network_folder_id,
+                    self.datacenter.network,
+                )
+            }
+            _ => {
+                let p = &s.storage;
+                (
+                    p.folder_id,
+                    p.datacenter_id,
+                    p.host_ids,
+                    s.datacenter.storage_folder_id,
+                    self.datacenter.storage,
+                )
+            }
+        };
+        let own = record.get(own_folder).as_ref_id().filter(|_| self.host.is_none());
+        out.set(own_folder, own.or_else(|| self.folder_in(datacenter, folder_slot, default)));
+        out.set(datacenter_slot, datacenter);
+        out.set(host_ids, plan::refs(hosts));
+        out
+    }
+
+    fn project_cluster(&self, id: ObjectId, cluster: &Record) -> Record {
+        let s = &self.slots.cluster;
+        let mut out = cluster.clone();
+        let mut hosts = Vec::new();
+        self.source.referring(Kind::Host, self.slots.host.compute_id, id, &mut hosts);
+        let datacenter = self.datacenter_of_cluster(id);
+        out.set(s.datacenter_id, datacenter);
+        if cluster.get(s.folder_id).is_absent() {
+            let slot = self.slots.datacenter.host_folder_id;
+            out.set(s.folder_id, self.folder_in(datacenter, slot, self.datacenter.host));
+        }
+        out.set(s.resource_pool_id, self.pool_of_cluster(id));
+        if cluster.get(s.standalone).is_absent() {
+            out.set(s.standalone, false);
+        }
+        self.add_up(&mut out, &hosts);
+        out
+    }
+
+    /// What a cluster has, from its hosts.
+    fn add_up(&self, out: &mut Record, hosts: &[ObjectId]) {
+        let (c, h) = (&self.slots.cluster, &self.slots.host);
+        let (mut networks, mut pools) = (BTreeSet::new(), BTreeSet::new());
+        let (mut effective, mut cores, mut threads, mut mhz, mut memory) = (0i64, 0i64, 0i64, 0i64, 0i64);
+        let (mut effective_mhz, mut effective_memory) = (0i64, 0i64);
+        for id in hosts {
+            let Some(host) = self.source.record(*id) else { continue };
+            networks.extend(self.networks_of(*id, &host));
+            pools.extend(self.pools_of(*id, &host));
+            let int = |slot| host.get(slot).as_int().unwrap_or(0);
+            let host_mhz = int(h.cpu_mhz).saturating_mul(int(h.cpu_cores));
+            cores = cores.saturating_add(int(h.cpu_cores));
+            threads = threads.saturating_add(int(h.cpu_threads));
+            mhz = mhz.saturating_add(host_mhz);
+            memory = memory.saturating_add(int(h.memory_bytes));
+            let connected = i64::from(Connection::Connected as i32);
+            let serves = host.get(h.connection).as_int().is_none_or(|c| c == connected)
+                && host.get(h.maintenance).as_bool() != Some(true);
+            if serves {
+                effective += 1;
+                effective_mhz = effective_mhz.saturating_add(host_mhz);
+                effective_memory = effective_memory.saturating_add(int(h.memory_bytes));
+            }
+        }
+        out.set(c.host_ids, plan::refs(hosts.iter().copied()));
+        out.set(c.network_ids, plan::refs(networks));
+        out.set(c.storage_pool_ids, plan::refs(pools));
+        out.set(c.host_count, i64::try_from(hosts.len()).unwrap_or(i64::MAX));
+        out.set(c.effective_host_count, effective);
+        out.set(c.cpu_cores, cores);
+        out.set(c.cpu_threads, threads);
+        out.set(c.cpu_mhz, mhz);
+        out.set(c.memory_bytes, memory);
+        out.set(c.effective_cpu_mhz, effective_mhz);
+        out.set(c.effective_memory_bytes, effective_memory);
+    }
+
+    fn project_standalone(&self, host_id: ObjectId, usage: &Usage, puts: &mut Puts) {
+        let (cluster_id, pool_id) = (self.standalone(host_id), self.standalone_pool(host_id));
+        let host = self.source.record(host_id);
+        // A host view's compute resource stands even before its host is known.
+        let shown = match self.host {
+            Some(only) => only == host_id,
+            None => host.as_ref().is_some_and(|h| self.own_cluster(h).is_none()),
+        };
+        if !shown {
+            puts.extend([(cluster_id, None), (pool_id, None)]);
+            return;
+        }
+        let (c, schema) = (&self.slots.cluster, self.source.schema());
+        let mut cluster = schema.kind(Kind::Cluster).record();
+        let datacenter = host.as_ref().map_or(self.datacenter.id, |h| self.datacenter_of_host(h));
+        cluster.set(c.name, host.as_ref().map_or(Value::Absent, |h| h.get(self.slots.host.name).clone()));
+        cluster.set(c.standalone, true);
+        let folder = self.slots.datacenter.host_folder_id;
+        cluster.set(c.folder_id, self.folder_in(datacenter, folder, self.datacenter.host));
+        cluster.set(c.datacenter_id, datacenter);
+        cluster.set(c.resource_pool_id, pool_id);
+        self.add_up(&mut cluster, if host.is_some() { std::slice::from_ref(&host_id) } else { &[] });
+        let pool = self.root_pool(pool_id, cluster_id, &cluster, usage);
+        puts.extend([(cluster_id, Some(cluster)), (pool_id, Some(pool))]);
+    }
+
+    fn root_pool(&self, id: ObjectId, cluster_id: ObjectId, cluster: &Record, usage: &Usage) -> Record {
+        let (p, c) = (&self.slots.pool, &self.slots.cluster);
+        let mut pool = plan::pool(self.source.schema(), &self.names.pool, cluster_id, cluster_id);
+        pool.set(p.cpu_mhz, cluster.get(c.cpu_mhz).clone());
+        pool.set(p.memory_bytes, cluster.get(c.memory_bytes).clone());
+        self.fill_usage(&mut pool, id, usage);
+        pool
+    }
+
+    fn fill_usage(&self, pool: &mut Record, id: ObjectId, usage: &Usage) {
+        let used = usage.of(id);
+        pool.set(self.slots.pool.cpu_usage_mhz, used.cpu_mhz);
+        pool.set(self.slots.pool.memory_usage_bytes, used.memory_bytes);
+    }
+
+    fn project_pool(&self, id: ObjectId, pool: &Record, usage: &Usage) -> Record {
+        let p = &self.slots.pool;
+        let mut out = pool.clone();
+        if let Some(parent) = pool.get(p.parent_id).as_ref_id() {
+            let root = pool
+                .get(p.owner_id)
+                .as_ref_id()
+                .and_then(|c| self.source_ref(c, self.slots.cluster.resource_pool_id));
+            // A pool directly in a cluster lies in the cluster's root pool, unless it is that one.
+            if parent.kind == Kind::Cluster && root != Some(id) {
+                out.set(p.parent_id, self.pool_of_cluster(parent));
+            }
+        }
+        self.fill_usage(&mut out, id, usage);
+        out
+    }
+}

@@ -1,0 +1,289 @@
+//! Tasks: commands as their callers watch them. A task is an object of the inventory, so every view and wait shows it like any other.
+//!
+//! ```text
+//! create ─▶ QUEUED ─ active ─▶ ACTIVE ─ progress… ─▶ SUCCEEDED (done)
+//!              └──────────────────┴───────────────▶ FAILED (failed)
+//! ```
+//!
+//! A step that the machine does not have is ignored: an ended task stays as it ended. Limits: ended tasks are kept 24 h and at most
+//! 10,000 of them, but every one at least 10 minutes; an object lists the last 20 of its tasks of the last 10 minutes.
+
+use crate::store::{Inventory, Put};
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use std::{collections::VecDeque, sync::Arc};
+use union::{
+    Clock, Command, Ids, Kind, ObjectId, Slot, Value,
+    command::{Cause, Revision},
+    pb::TaskState,
+};
+
+/// How long an ended task is kept at most.
+pub const KEEP_MS: i64 = 24 * 3_600 * 1_000;
+/// How long an ended task is kept at least, and how long it counts as recent.
+pub const RECENT_MS: i64 = 10 * 60 * 1_000;
+/// How many ended tasks are kept.
+pub const KEEP: usize = 10_000;
+/// How many tasks an object lists.
+pub const RECENT: usize = 20;
+
+/// The tasks of an inventory.
+#[derive(Debug)]
+pub struct Tasks {
+    inventory: Arc<Inventory>,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn Ids>,
+    slots: Slots,
+    book: Mutex<Book>,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    last: i64,
+    /// Ended tasks with their end, oldest first.
+    ended: VecDeque<(i64, ObjectId)>,
+    /// Recent tasks of an object, newest last, with their end once they have one.
+    recent: FxHashMap<ObjectId, VecDeque<(ObjectId, Option<i64>)>>,
+    causes: FxHashMap<ObjectId, Arc<Cause>>,
+}
+
+#[derive(Debug)]
+struct Slots {
+    method: Slot,
+    verb: Slot,
+    object_id: Slot,
+    object_name: Slot,
+    state: Slot,
+    progress: Slot,
+    queued_ms: Slot,
+    started_ms: Slot,
+    completed_ms: Slot,
+    principal: Slot,
+    session_id: Slot,
+    command_id: Slot,
+    result_id: Slot,
+    cancelable: Slot,
+    cancelled: Slot,
+    number: Slot,
+    fault: Slot,
+    message: Slot,
+}
+
+/// A field the union's own messages have; a test opens every one.
+pub(crate) fn slot(inventory: &Inventory, kind: Kind, field: &str) -> Slot {
+    inventory.schema().slot(kind, field).unwrap_or(Slot(u16::MAX - 1))
+}
+
+impl Tasks {
+    /// Tasks that live in `inventory`.
+    pub fn new(inventory: Arc<Inventory>, clock: Arc<dyn Clock>, ids: Arc<dyn Ids>) -> Arc<Tasks> {
+        let s = |field| slot(&inventory, Kind::Task, field);
+        let slots = Slots {
+            method: s("method"),
+            verb: s("verb"),
+            object_id: s("object_id"),
+            object_name: s("object_name"),
+            state: s("state"),
+            progress: s("progress"),
+            queued_ms: s("queued_ms"),
+            started_ms: s("started_ms"),
+            completed_ms: s("completed_ms"),
+            principal: s("principal"),
+            session_id: s("session_id"),
+            command_id: s("command_id"),
+            result_id: s("result_id"),
+            cancelable: s("cancelable"),
+            cancelled: s("cancelled"),
+            number: s("number"),
+            fault: s("fault"),
+            message: s("message"),
+        };
+        Arc::new(Tasks { inventory, clock, ids, slots, book: Mutex::default() })
+    }
+
+    /// A task for a command that waits for its turn.
+    pub fn create(&self, command: &Command, cancelable: bool) -> ObjectId {
+        let now = self.clock.now_ms();
+        self.sweep();
+        let id = ObjectId::new(Kind::Task, self.ids.ordered_uuid(now));
+        let s = &self.slots;
+        let mut task = self.inventory.schema().kind(Kind::Task).record();
+        let name = self.inventory.schema().slot(command.object.kind, "name");
+        let object = self.inventory.record(command.object);
+        task.set(s.method, &*command.origin.method);
+        task.set(s.verb, &*command.verb);
+        task.set(s.object_id, command.object);
+        if let Some((object, name)) = object.as_ref().zip(name) {
+            task.set(s.object_name, object.get(name).clone());
+        }
+        task.set(s.state, TaskState::Queued as i32);
+        task.set(s.queued_ms, now);
+        task.set(s.principal, &*command.principal);
+        task.set(s.session_id, &*command.session);
+        task.set(s.command_id, command.id.to_string());
+        task.set(s.cancelable, cancelable);
+        let recent = {
+            let mut book = self.book.lock();
+            book.last += 1;
+            task.set(s.number, book.last);
+            let recent = book.recent.entry(command.object).or_default();
+            recent.push_back((id, None));
+            recent_value(recent, now)
+        };
+        let mut puts = vec![Put::Whole(id, task)];
+        puts.extend(self.recent_put(command.object, recent));
+        self.inventory.apply(puts);
+        id
+    }
+
+    fn recent_put(&self, object: ObjectId, recent: Value) -> Option<Put> {
+        let slot = self.inventory.schema().slot(object.kind, "recent_task_ids")?;
+        Some(Put::Slots(object, vec![(slot, recent)]))
+    }
+
+    fn state(&self, task: ObjectId) -> Option<i64> {
+        self.inventory.record(task)?.get(self.slots.state).as_int()
+    }
+
+    fn is(&self, task: ObjectId, states: &[TaskState]) -> bool {
+        self.state(task).is_some_and(|now| states.iter().any(|s| i64::from(*s as i32) == now))
+    }
+
+    /// The command's turn has come.
+    pub fn active(&self, task: ObjectId) {
+        if self.is(task, &[TaskState::Queued]) {
+            let s = &self.slots;
+            let now = self.clock.now_ms();
+            self.set(
+                task,
+                vec![(s.state, Value::from(TaskState::Active as i32)), (s.started_ms, now.into())],
+            );
+        }
+    }
+
+    /// How far it is, 0 to 100; never goes back.
+    pub fn progress(&self, task: ObjectId, percent: u8) {
+        let percent = i64::from(percent.min(100));
+        let before = self.inventory.record(task).and_then(|t| t.get(self.slots.progress).as_int());
+        if self.is(task, &[TaskState::Active]) && before.is_none_or(|b| b < percent) {
+            self.set(task, vec![(self.slots.progress, percent.into())]);
+        }
+    }
+
+    /// It succeeded.
+    pub fn done(&self, task: ObjectId, result: Option<ObjectId>) -> Revision {
+        let s = &self.slots;
+        let values = vec![
+            (s.state, Value::from(TaskState::Succeeded as i32)),
+            (s.progress, 100i64.into()),
+            (s.result_id, result.into()),
+        ];
+        self.end(task, values, None)
+    }
+
+    /// It failed; the whole cause stays readable through [`Tasks::cause`].
+    pub fn failed(&self, task: ObjectId, cause: &Cause) -> Revision {
+        let s = &self.slots;
+        let values = vec![
+            (s.state, Value::from(TaskState::Failed as i32)),
+            (s.fault, (&*cause.fault).into()),
+            (s.message, cause.message.as_str().into()),
+            (s.cancelled, (cause.code == union::command::Code::Cancelled).into()),
+        ];
+        self.end(task, values, Some(Arc::new(cause.clone())))
+    }
+
+    fn end(&self, task: ObjectId, mut values: Vec<(Slot, Value)>, cause: Option<Arc<Cause>>) -> Revision {
+        if !self.is(task, &[TaskState::Queued, TaskState::Active]) {
+            return self.inventory.revision();
+        }
+        let now = self.clock.now_ms();
+        let s = &self.slots;
+        values.push((s.completed_ms, now.into()));
+        values.push((s.cancelable, false.into()));
+        let mut book = self.book.lock();
+        book.ended.push_back((now, task));
+        if let Some(cause) = cause {
+            book.causes.insert(task, cause);
+        }
+        let object = self.inventory.record(task).and_then(|t| t.get(s.object_id).as_ref_id());
+        if let Some(recent) = object.and_then(|o| book.recent.get_mut(&o))
+            && let Some(entry) = recent.iter_mut().find(|(id, _)| *id == task)
+        {
+            entry.1 = Some(now);
+        }
+        drop(book);
+        self.set(task, values)
+    }
+
+    fn set(&self, task: ObjectId, values: Vec<(Slot, Value)>) -> Revision {
+        self.inventory.apply(vec![Put::Slots(task, values)])
+    }
+
+    /// Why a task failed.
+    pub fn cause(&self, task: ObjectId) -> Option<Arc<Cause>> {
+        self.book.lock().causes.get(&task).cloned()
+    }
+
+    /// The tasks that run, wait or ended within the last 10 minutes, newest last, at most `limit`.
+    pub fn recent(&self, limit: usize) -> Vec<ObjectId> {
+        let since = self.clock.now_ms() - RECENT_MS;
+        let s = &self.slots;
+        let mut recent: Vec<(i64, ObjectId)> = self
+            .inventory
+            .ids(Kind::Task)
+            .into_iter()
+            .filter_map(|id| {
+                let task = self.inventory.record(id)?;
+                let ended = task.get(s.completed_ms).as_int();
+                ended.is_none_or(|at| at >= since).then(|| (task.get(s.number).as_int().unwrap_or(0), id))
+            })
+            .collect();
+        recent.sort_unstable();
+        recent.drain(..recent.len().saturating_sub(limit));
+        recent.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Drops tasks beyond the limits and takes those that are no longer recent off their objects. Runs with every new task; call it
+    /// now and then besides.
+    pub fn sweep(&self) {
+        let now = self.clock.now_ms();
+        let mut puts = Vec::new();
+        {
+            let mut book = self.book.lock();
+            while let Some((ended, task)) = book.ended.front().copied() {
+                let age = now - ended;
+                if age <= RECENT_MS || (age <= KEEP_MS && book.ended.len() <= KEEP) {
+                    break;
+                }
+                book.ended.pop_front();
+                book.causes.remove(&task);
+                puts.push(Put::Remove(task));
+            }
+            let mut stale = Vec::new();
+            book.recent.retain(|object, recent| {
+                if recent.iter().any(|(_, ended)| ended.is_some_and(|at| now - at > RECENT_MS)) {
+                    stale.push((*object, recent_value(recent, now)));
+                }
+                !recent.is_empty()
+            });
+            for (object, value) in stale {
+                puts.extend(self.recent_put(object, value));
+            }
+        }
+        if !puts.is_empty() {
+            self.inventory.apply(puts);
+        }
+    }
+}
+
+fn recent_value(recent: &mut VecDeque<(ObjectId, Option<i64>)>, now: i64) -> Value {
+    recent.retain(|(_, ended)| ended.is_none_or(|at| now - at <= RECENT_MS));
+    while recent.len() > RECENT {
+        recent.pop_front();
+    }
+    Value::list(recent.iter().map(|(id, _)| Value::Ref(*id)))
+}
+
+#[cfg(test)]
+mod tests;
