@@ -4,9 +4,8 @@
 #   unshare --mount --net --uts --ipc --pid --fork  inside.sh DIR HOSTNAME
 #
 # It hides everything of the machine that libvirtd would touch behind directories of
-# DIR, then runs libvirtd and starts it again when it dies, unless DIR/hold exists
-# (tests use that to keep a host away). When this process ends, the kernel ends
-# everything in the pid namespace: libvirtd, dnsmasq and every QEMU.
+# DIR, then supervises libvirtd. When this process ends, the kernel ends everything in
+# the pid namespace: libvirtd, dnsmasq and every QEMU.
 #
 # Mounts (all private to this namespace):
 #   DIR/run -> /run/libvirt      the socket, reachable from outside as DIR/run/libvirt-sock
@@ -18,6 +17,7 @@ set -eu
 
 dir=$1
 name=$2
+. "$(dirname "$0")/supervise.sh"
 
 mount --make-rprivate /
 mount -t proc proc /proc
@@ -39,7 +39,7 @@ mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts "$dev/pts"
 ln -s pts/ptmx "$dev/ptmx"
 ln -s /proc/self/fd "$dev/fd"
 mount -t tmpfs -o mode=1777 tmpfs "$dev/shm"
-mount --move "$dev" /dev 2>/dev/null || mount --rbind "$dev" /dev
+mount --move "$dev" /dev
 
 mount -t tmpfs -o mode=755 tmpfs "$dir/empty"
 mkdir "$dir/empty/libvirt" "$dir/empty/lock"
@@ -55,23 +55,4 @@ mount --bind "$dir/etc/group" /etc/group
 hostname "$name"
 ip link set lo up
 
-libvirtd=
-trap 'exit 0' TERM INT
-while :; do
-    /usr/sbin/libvirtd >>"$dir/log/libvirtd.out" 2>&1 &
-    libvirtd=$!
-    # Children that outlive libvirtd come to us; only libvirtd's own end matters.
-    code=0
-    wait "$libvirtd" || code=$?
-    while kill -0 "$libvirtd" 2>/dev/null; do
-        wait "$libvirtd" || code=$?
-    done
-    if [ "$code" -lt 128 ]; then
-        echo "libvirtd ended by itself with status $code" >&2
-        exit 1
-    fi
-    rm -f /run/libvirtd.pid
-    while [ -e "$dir/hold" ]; do
-        sleep 0.1
-    done
-done
+supervise

@@ -4,8 +4,8 @@
     python3 tools/demo/lab.py DIR [--name HOSTNAME] [--tcp PORT]     runs until Ctrl-C
 
 The machine's own libvirt, network and /dev are not touched; several hosts run side by
-side, each in its own directory. Root is used when there is root; without it the same
-namespaces are made inside a user namespace. Everything ends with this process.
+side, each in its own directory. Without root it is a session libvirtd with user-mode
+networking. Everything ends with this process.
 
 Shapes: `LibvirtHost(directory, name)`; `start()` waits until libvirtd answers and
 raises `LabError` with what libvirtd said otherwise; `uri` is what a client on this
@@ -76,8 +76,15 @@ class LibvirtHost:
     def __init__(self, directory: Path | str, name: str = "lab01"):
         self.directory = Path(directory).resolve()
         self.name = name
-        self.socket = self.directory / "run" / "libvirt-sock"
-        self.uri = f"qemu+unix:///system?socket={self.socket}"
+        self.privileged = os.geteuid() == 0
+        if self.privileged:
+            # What is inside the namespace under /var/…/libvirt.
+            self.socket = self.directory / "run" / "libvirt-sock"
+            self.lib, self.log = Path("/var/lib/libvirt"), Path("/var/log/libvirt")
+        else:
+            self.socket = self.directory / "session" / "libvirt" / "libvirt-sock"
+            self.lib, self.log = self.directory / "lib", self.directory / "log"
+        self.uri = f"qemu+unix:///{'system' if self.privileged else 'session'}?socket={self.socket}"
         self.process: subprocess.Popen | None = None
         self.relay: Relay | None = None
 
@@ -90,11 +97,11 @@ class LibvirtHost:
         if len(str(self.socket).encode()) > SOCKET_PATH_MAX:
             raise LabError(f"the socket path {self.socket} is longer than {SOCKET_PATH_MAX} bytes: use a shorter directory")
         self._lay_out()
-        argv = ["setpriv", "--pdeathsig", "KILL", "unshare"]
-        if os.geteuid() != 0:
-            argv += ["--user", "--map-root-user"]
-        argv += ["--mount", "--net", "--uts", "--ipc", "--pid", "--fork", "--kill-child=KILL"]
-        argv += [str(HERE / "inside.sh"), str(self.directory), self.name]
+        argv = ["setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child=KILL"]
+        if self.privileged:
+            argv += ["--mount", "--net", "--uts", "--ipc", str(HERE / "inside.sh"), str(self.directory), self.name]
+        else:
+            argv += ["--user", "--map-current-user", "--mount-proc", str(HERE / "unprivileged.sh"), str(self.directory)]
         log = open(self.directory / "log" / "inside.log", "ab")
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": str(self.directory)}
         self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True)
@@ -154,15 +161,12 @@ class LibvirtHost:
     def _lay_out(self) -> None:
         if self.directory.exists():
             shutil.rmtree(self.directory)
-        for sub in ("run", "etc/qemu/networks", "etc/storage", "lib/images", "lib/boot", "cache", "log", "dev", "empty"):
+        for sub in ("run", "etc/qemu/networks", "etc/storage", "lib/images", "lib/boot", "cache", "log", "dev", "empty", "session"):
             (self.directory / sub).mkdir(parents=True, exist_ok=True)
         (self.directory / "run").chmod(0o700)
-        for mountpoint in ("/etc/libvirt", "/var/lib/libvirt", "/var/cache/libvirt", "/var/log/libvirt"):
-            if not Path(mountpoint).is_dir():
-                try:
-                    Path(mountpoint).mkdir(parents=True)
-                except PermissionError as error:
-                    raise LabError(f"{mountpoint} is missing and only root may create it: run 'make setup'") from error
+        if self.privileged:
+            for mountpoint in ("/etc/libvirt", "/var/lib/libvirt", "/var/cache/libvirt", "/var/log/libvirt"):
+                Path(mountpoint).mkdir(parents=True, exist_ok=True)
         etc = self.directory / "etc"
         (etc / "hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {self.name}\n")
         # Only root: dnsmasq and QEMU stay root inside the namespaces, whatever users the machine has.
@@ -171,11 +175,12 @@ class LibvirtHost:
         groups = {"root": 0, "libvirt": 0, "libvirt-qemu": 0, "libvirt-dnsmasq": 0, "kvm": 0, "nogroup": 65534}
         (etc / "group").write_text("".join(f"{group}:x:{gid}:\n" for group, gid in groups.items()))
         (etc / "libvirtd.conf").write_text(
-            'unix_sock_group = "root"\nunix_sock_rw_perms = "0700"\nunix_sock_ro_perms = "0700"\n'
-            'auth_unix_ro = "none"\nauth_unix_rw = "none"\nlisten_tls = 0\nlisten_tcp = 0\n'
-            f'host_uuid = "{uuid.uuid5(NAMESPACE, self.name)}"\n'
-            'log_level = 3\nlog_outputs = "3:file:/var/log/libvirt/libvirtd.log"\n'
-            "max_clients = 500\nmax_client_requests = 50\nmax_workers = 20\n"
+            ('unix_sock_group = "root"\n' if self.privileged else "")
+            + 'unix_sock_rw_perms = "0700"\nunix_sock_ro_perms = "0700"\n'
+            + 'auth_unix_ro = "none"\nauth_unix_rw = "none"\nlisten_tls = 0\nlisten_tcp = 0\n'
+            + f'host_uuid = "{uuid.uuid5(NAMESPACE, self.name)}"\n'
+            + f'log_level = 3\nlog_outputs = "3:file:{self.log}/libvirtd.log"\n'
+            + "max_clients = 500\nmax_client_requests = 50\nmax_workers = 20\n"
         )
         (etc / "qemu.conf").write_text(
             'user = "+0"\ngroup = "+0"\ndynamic_ownership = 0\nremember_owner = 0\nsecurity_driver = "none"\n'
@@ -258,25 +263,27 @@ class LibvirtHost:
             if not (GUEST / part).exists():
                 raise LabError(f"{GUEST / part} is missing: run 'make guest'")
             shutil.copy(GUEST / part, self.directory / "lib" / "boot" / part)
-        self._define("pool-define", "<pool type='dir'><name>default</name><target><path>/var/lib/libvirt/images</path></target></pool>")
+        self._define("pool-define", f"<pool type='dir'><name>default</name><target><path>{self.lib}/images</path></target></pool>")
         self.virsh("pool-start", "default")
         self.virsh("pool-autostart", "default")
-        self._define("net-define", (
-            f"<network><name>{network}</name><bridge name='virbr0' stp='off' delay='0'/>"
-            "<ip address='192.168.122.1' netmask='255.255.255.0'><dhcp>"
-            "<range start='192.168.122.100' end='192.168.122.200'/></dhcp></ip></network>"
-        ))
-        self.virsh("net-start", network)
-        self.virsh("net-autostart", network)
+        if self.privileged:
+            self._define("net-define", (
+                f"<network><name>{network}</name><bridge name='virbr0' stp='off' delay='0'/>"
+                "<ip address='192.168.122.1' netmask='255.255.255.0'><dhcp>"
+                "<range start='192.168.122.100' end='192.168.122.200'/></dhcp></ip></network>"
+            ))
+            self.virsh("net-start", network)
+            self.virsh("net-autostart", network)
         for guest in guests:
             self.virsh("vol-create-as", "default", f"{guest.name}.qcow2", f"{guest.disk_mib}M", "--format", "qcow2")
             self._define("define", self.domain_xml(guest, network))
 
     def domain_xml(self, guest: Guest, network: str = "default") -> str:
         boot = (
-            "<kernel>/var/lib/libvirt/boot/vmlinuz</kernel><initrd>/var/lib/libvirt/boot/initrd.gz</initrd>"
+            f"<kernel>{self.lib}/boot/vmlinuz</kernel><initrd>{self.lib}/boot/initrd.gz</initrd>"
             "<cmdline>console=tty1 console=ttyS0,115200 quiet mitigations=off nokaslr</cmdline>"
         ) if guest.boots else ""
+        nic = f"<interface type='network'><source network='{network}'/>" if self.privileged else "<interface type='user'>"
         description = f"<description>{guest.description}</description>" if guest.description else ""
         return f"""<domain type='qemu'>
   <name>{guest.name}</name>
@@ -291,10 +298,10 @@ class LibvirtHost:
   <devices>
     <emulator>/usr/bin/qemu-system-x86_64</emulator>
     <disk type='file' device='disk'><driver name='qemu' type='qcow2'/>
-      <source file='/var/lib/libvirt/images/{guest.name}.qcow2'/><target dev='vda' bus='virtio'/></disk>
+      <source file='{self.lib}/images/{guest.name}.qcow2'/><target dev='vda' bus='virtio'/></disk>
     <disk type='file' device='cdrom'><target dev='hda' bus='ide'/><readonly/></disk>
-    <interface type='network'><mac address='{guest_mac(self.name, guest.name)}'/><source network='{network}'/><model type='virtio'/></interface>
-    <serial type='pty'><log file='/var/log/libvirt/{guest.name}.serial' append='on'/></serial><console type='pty'/>
+    {nic}<mac address='{guest_mac(self.name, guest.name)}'/><model type='virtio'/></interface>
+    <serial type='pty'><log file='{self.log}/{guest.name}.serial' append='on'/></serial><console type='pty'/>
     <input type='keyboard' bus='ps2'/>
     <graphics type='vnc' port='-1' autoport='yes' listen='127.0.0.1'/>
     <video><model type='vga'/></video>

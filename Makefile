@@ -1,0 +1,66 @@
+# The one interface to this repository. `make help` lists what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PROFILE ?= debug
+cargo_profile := $(if $(filter release,$(PROFILE)),--release,)
+HYPERGLOT_BIN ?= $(CURDIR)/target/$(PROFILE)/hyperglot
+HYPERGLOT_NATS_SERVER ?= $(CURDIR)/.venv/bin/nats-server
+export HYPERGLOT_BIN HYPERGLOT_NATS_SERVER
+
+include tools/gen/gen.mk
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+	@echo
+	@echo "  CHECK=1          with demo: run the sessions, check them, end"
+	@echo "  PROFILE=release  with demo, build, clients: the optimised build"
+	@echo "  ARGS=...         with clients: more arguments for pytest, for example ARGS='-k power -x'"
+
+.PHONY: setup
+setup: ## Install what is missing: Debian packages, .venv, govc and vcsim, the test guest
+	@tools/setup/packages.sh
+	@tools/setup/python.sh
+	@tools/setup/gotools.sh
+	@tools/guest/build.sh
+
+.PHONY: build
+build: ## Build the hyperglot binary
+	cargo build --locked -p hyperglot $(cargo_profile)
+
+.PHONY: demo
+demo: setup build ## Real QEMU guests behind a vSphere front, with sessions to copy (CHECK=1: check them and end)
+	@.venv/bin/python tools/demo/demo.py $(if $(CHECK),--check,)
+
+.PHONY: test
+test: setup build ## Everything: Rust, importers, mapping cases, the real clients
+	cargo test --locked --workspace
+	$(MAKE) gen-test
+	$(MAKE) mappings-check
+	$(MAKE) clients
+
+.PHONY: clients
+clients: setup build ## The real clients against real guests
+	.venv/bin/python -m pytest tests/clients $(ARGS)
+
+.PHONY: mappings-check
+mappings-check: build ## Check the mapping files and run their cases
+	$(HYPERGLOT_BIN) mapping check mappings
+	$(HYPERGLOT_BIN) mapping test mappings
+
+.PHONY: check
+check: ## Formatting, lints, licences and bans, house rules
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	python3 tools/check/deny.py
+	python3 tools/check/style.py
+
+.PHONY: bench
+bench: setup ## First figures, with vcsim beside them where it can do the same
+	cargo bench --locked -p benches
+
+.PHONY: lab
+lab: setup ## A private libvirt with two guests, until Ctrl-C
+	@.venv/bin/python tools/demo/lab.py .hyperglot/lab
