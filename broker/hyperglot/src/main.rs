@@ -1,1 +1,125 @@
-fn main() {}
+//! `hyperglot`: one binary, its roles by subcommand.
+//!
+//! ```text
+//! up        everything on one machine: bus, agent, fronts
+//! watch     what happens, as it happens, from the bus
+//! status    what is connected, and the monitors' credentials
+//! mapping   check, test, coverage, explain
+//! ```
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 65 mapping files refused, 78 configuration refused.
+#![forbid(unsafe_code)]
+
+mod agent;
+mod config;
+mod find;
+mod fronts;
+mod logs;
+mod mapping_cli;
+mod metrics;
+mod publish;
+mod status;
+mod up;
+mod watch;
+
+use clap::{Parser, Subcommand};
+use std::{path::PathBuf, process::ExitCode};
+
+/// Manage virtual machines on any hypervisor with the management client you already have.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    role: Role,
+}
+
+#[derive(Debug, Subcommand)]
+enum Role {
+    /// Run everything on one machine: the bus, an agent for each target, the fronts.
+    Up {
+        /// The configuration; without it a local libvirt is looked for.
+        #[arg(long, env = "HYPERGLOT_CONFIG")]
+        config: Option<PathBuf>,
+    },
+    /// Print what happens, as it happens.
+    Watch {
+        /// The configuration of the installation to watch.
+        #[arg(long, env = "HYPERGLOT_CONFIG")]
+        config: Option<PathBuf>,
+        /// What to subscribe to.
+        #[arg(default_value = "event.>")]
+        subject: String,
+        /// Stop after this many.
+        #[arg(long)]
+        count: Option<u64>,
+    },
+    /// Say what is connected, and print the monitors' credentials.
+    Status {
+        /// The configuration of the installation.
+        #[arg(long, env = "HYPERGLOT_CONFIG")]
+        config: Option<PathBuf>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Work on mapping files.
+    Mapping {
+        #[command(subcommand)]
+        verb: mapping_cli::Verb,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.role {
+        Role::Mapping { verb } => mapping_cli::run(&verb),
+        Role::Up { config } => run(up::run(config)),
+        Role::Watch { config, subject, count } => run(watch::run(config, subject, count)),
+        Role::Status { config, json } => run(status::run(config, json)),
+    }
+}
+
+/// Why a role ended early.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] config::ConfigError),
+    /// The mapping files.
+    #[error("{0}")]
+    Mapping(String),
+    /// Anything else, in a sentence.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Failure {
+    fn other(what: impl std::fmt::Display) -> Failure {
+        Failure::Other(what.to_string())
+    }
+
+    fn code(&self) -> ExitCode {
+        match self {
+            Failure::Config(_) => ExitCode::from(78),
+            Failure::Mapping(_) => ExitCode::from(65),
+            Failure::Other(_) => ExitCode::FAILURE,
+        }
+    }
+}
+
+fn run(role: impl Future<Output = Result<(), Failure>>) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            eprintln!("hyperglot: cannot start the runtime: {e}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(role) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("hyperglot: {failure}");
+            failure.code()
+        }
+    }
+}
