@@ -1,9 +1,9 @@
 //! The nats-server child: found, configured, started, watched, restarted, stopped.
 //!
 //! ```text
-//! Starting ──greets──► Ready ──ends──► Restarting ──50 ms, 100 ms, …──► Starting
-//!    │ ends                               │ sixth time in a minute
-//!    └────────────────────► Restarting    └──► Failed
+//! Starting ──greets──► Ready ──ends, hangs──► Restarting ──50 ms, 100 ms, …──► Starting
+//!    │ ends                                      │ sixth time in a minute
+//!    └────────────────────► Restarting           └──► Failed
 //! any ──stop──► Stopped
 //! ```
 //! The child listens on 127.0.0.1 only, on a port and with credentials that stay the same over restarts, and ends
@@ -11,6 +11,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::watch;
@@ -35,6 +36,15 @@ pub struct ChildConfig {
     pub port: u16,
     /// The nats-server program; without it the usual places are searched.
     pub program: Option<PathBuf>,
+    /// How often the server must greet; after three times of silence it is taken for hung and replaced.
+    pub probe: Duration,
+}
+
+impl ChildConfig {
+    /// A child under `data_dir` on `port`, its program searched, asked every five seconds.
+    pub fn new(data_dir: impl Into<PathBuf>, port: u16) -> Self {
+        Self { data_dir: data_dir.into(), port, program: None, probe: Duration::from_secs(5) }
+    }
 }
 
 /// Where the child stands.
@@ -170,14 +180,16 @@ impl NatsChild {
         let files = Files::open(&config.data_dir)?;
         let secrets = files.secrets(ids)?;
         let port = files.port(config.port)?;
-        files.write_config(port, &secrets)?;
+        let server_name = files::server_name(ids);
+        files.write_config(&server_name, port, &secrets)?;
         let stop = CancellationToken::new();
         let (sender, mut state) = watch::channel(ChildState::Starting);
         let plan = supervise::Plan {
             program,
             config: files.config(),
             port,
-            server_name: secrets.server_name.clone(),
+            server_name,
+            probe: config.probe,
             stop: stop.clone(),
         };
         let running = stop.clone().drop_guard();

@@ -25,11 +25,10 @@ pub(super) const MONITOR: &str = "monitor";
 const SECRETS: &str = "credentials.json";
 const PORT: &str = "port";
 
-/// What is secret, and the name that tells our server from another on the same port.
+/// What is secret.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Secrets {
-    pub server_name: String,
     pub system: String,
     pub hyperglot: String,
     pub monitor: String,
@@ -37,7 +36,7 @@ pub(super) struct Secrets {
 
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Secrets").field("server_name", &self.server_name).finish_non_exhaustive()
+        f.write_str("Secrets")
     }
 }
 
@@ -82,7 +81,6 @@ impl Files {
             return Ok(secrets);
         }
         let secrets = Secrets {
-            server_name: format!("hyperglot-{}", random_hex(ids, 4)),
             system: random_hex(ids, 24),
             hyperglot: random_hex(ids, 24),
             monitor: random_hex(ids, 24),
@@ -132,15 +130,20 @@ impl Files {
     }
 
     /// Writes the server's configuration anew.
-    pub(super) fn write_config(&self, port: u16, secrets: &Secrets) -> Result<(), ChildError> {
-        write_private(&self.config(), self.render(port, secrets).as_bytes())
+    pub(super) fn write_config(
+        &self,
+        server_name: &str,
+        port: u16,
+        secrets: &Secrets,
+    ) -> Result<(), ChildError> {
+        write_private(&self.config(), self.render(server_name, port, secrets).as_bytes())
     }
 
     /// Three accounts: the server's own, ours, and the monitors', who receive what ours exports and may send
     /// only the two questions that read the event stream.
-    fn render(&self, port: u16, secrets: &Secrets) -> String {
+    fn render(&self, server_name: &str, port: u16, secrets: &Secrets) -> String {
         let store = quote(&self.dir.join("jetstream").to_string_lossy());
-        let name = quote(&secrets.server_name);
+        let name = quote(server_name);
         let replay = quote(&format!("$JS.API.DIRECT.GET.{EVENT_STREAM}"));
         let info = quote(&format!("$JS.API.STREAM.INFO.{EVENT_STREAM}"));
         let user = |user: &str, password: &str| {
@@ -208,6 +211,11 @@ fn quote(text: &str) -> String {
     quoted
 }
 
+/// A name that tells the server of this start from any other on the same port.
+pub(super) fn server_name(ids: &dyn Ids) -> String {
+    format!("hyperglot-{}", random_hex(ids, 8))
+}
+
 fn random_hex(ids: &dyn Ids, bytes: usize) -> String {
     let mut random = vec![0; bytes];
     ids.fill(&mut random);
@@ -266,7 +274,7 @@ mod tests {
         let files = Files::open(dir.path()).unwrap();
         let first = files.secrets(&ids).unwrap();
         let port = files.port(0).unwrap();
-        files.write_config(port, &first).unwrap();
+        files.write_config("name", port, &first).unwrap();
         let path = files.dir.join("credentials.json");
         assert_eq!((mode(&path), mode(&files.config()), mode(&files.dir)), (0o600, 0o600, 0o700));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Deserialize;
+use thiserror::Error;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdin, Command};
@@ -26,6 +27,7 @@ use tokio::process::{Child, ChildStdin, Command};
 const READY_WITHIN: Duration = Duration::from_secs(20);
 /// How long it may take to stop before it is killed.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
+const SILENT_PROBES: u32 = 3;
 const POLL: Duration = Duration::from_millis(10);
 /// The longest greeting and log line read.
 const MAX_LINE: u64 = 64 * 1024;
@@ -54,6 +56,17 @@ code=$?
 kill "$guard" 2>/dev/null
 exit "$code"
 "#;
+
+/// Why a run is over.
+#[derive(Debug, Error)]
+pub(super) enum End {
+    /// The server ended by itself, or never greeted.
+    #[error("{0}")]
+    Ended(String),
+    /// It no longer greets.
+    #[error("it hangs: it did not greet three times in a row")]
+    Hung,
+}
 
 /// A running server.
 pub(super) struct Run {
@@ -115,10 +128,20 @@ impl Run {
         }
     }
 
-    /// Waits until the server has ended; says why.
-    pub(super) async fn ended(&mut self) -> String {
-        let status = self.shell.wait().await.ok();
-        self.last_words(status)
+    /// Waits until the server has ended, or has not greeted for three probes in a row.
+    pub(super) async fn ended_or_hung(&mut self, port: u16, probe: Duration) -> End {
+        let silence = async {
+            let mut silent = 0;
+            while silent < SILENT_PROBES {
+                tokio::time::sleep(probe).await;
+                let greeted = tokio::time::timeout(probe, greeting(port)).await;
+                silent = if matches!(greeted, Ok(Some(_))) { 0 } else { silent + 1 };
+            }
+        };
+        tokio::select! {
+            status = self.shell.wait() => End::Ended(self.last_words(status.ok())),
+            () = silence => End::Hung,
+        }
     }
 
     fn last_words(&self, status: Option<ExitStatus>) -> String {
@@ -129,9 +152,10 @@ impl Run {
         }
     }
 
-    /// Stops the server: asked first, killed after five seconds.
-    pub(super) async fn stop(mut self) {
-        for word in ["term\n", "kill\n"] {
+    /// Stops the server: asked first (unless it hangs), killed after five seconds.
+    pub(super) async fn stop(mut self, hung: bool) {
+        let words: &[&str] = if hung { &["kill\n"] } else { &["term\n", "kill\n"] };
+        for word in words {
             if let Some(words) = &mut self.words
                 && let Err(error) = words.write_all(word.as_bytes()).await
             {

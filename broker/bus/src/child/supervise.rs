@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::spawn::Run;
+use super::spawn::{End, Run};
 use super::{ChildError, ChildState};
 
 /// Restarts allowed within [`WINDOW`].
@@ -23,6 +23,7 @@ pub(super) struct Plan {
     pub config: PathBuf,
     pub port: u16,
     pub server_name: String,
+    pub probe: Duration,
     pub stop: CancellationToken,
 }
 
@@ -56,14 +57,14 @@ async fn run_once(plan: &Plan, state: &watch::Sender<ChildState>) -> Option<Stri
         Err(why) => return Some(why),
     };
     let watched = async {
-        run.ready(plan.port, &plan.server_name).await?;
+        run.ready(plan.port, &plan.server_name).await.map_err(End::Ended)?;
         tracing::info!(port = plan.port, pid = run.pid, "nats-server is ready");
         state.send_replace(ChildState::Ready { pid: run.pid });
-        Err::<(), String>(run.ended().await)
+        Err::<(), End>(run.ended_or_hung(plan.port, plan.probe).await)
     };
-    let ended = plan.stop.run_until_cancelled(watched).await;
-    run.stop().await;
-    ended.and_then(Result::err)
+    let ended = plan.stop.run_until_cancelled(watched).await.and_then(Result::err);
+    run.stop(matches!(ended, Some(End::Hung))).await;
+    ended.map(|end| end.to_string())
 }
 
 /// When the server was restarted in the last minute.

@@ -63,12 +63,14 @@ impl NatsOptions {
         }
     }
 
-    /// The client library's options: own inbox, unlimited reconnects with 0, 20, 40 … 1000 ms between them.
+    /// The client library's options: own inbox, a ping every ten seconds, unlimited reconnects
+    /// with 0, 20, 40 … 1000 ms between them.
     pub(super) async fn lower(&self) -> Result<ConnectOptions, ConnectError> {
         let options = ConnectOptions::new()
             .name(&self.name)
             .custom_inbox_prefix(&self.inbox_prefix)
             .connection_timeout(self.connect_within)
+            .ping_interval(PING_EVERY)
             .reconnect_delay_callback(reconnect_delay);
         Ok(match &self.login {
             Login::None => options,
@@ -80,6 +82,9 @@ impl NatsOptions {
         })
     }
 }
+
+/// A server that answers no ping is given up after the third.
+const PING_EVERY: Duration = Duration::from_secs(10);
 
 fn reconnect_delay(attempts: usize) -> Duration {
     match attempts {

@@ -5,9 +5,11 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use async_nats::{Event, ServerError};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::requester::Requester;
 use crate::BusError;
@@ -24,10 +26,13 @@ pub(super) struct Watch {
     queues: Mutex<Vec<Weak<DeliveryQueue>>>,
 }
 
-/// Subjects that the server refused since the last connect.
+/// How long a refused subject is refused here without asking the server again: permissions may change.
+const DENIED_FOR: Duration = Duration::from_secs(10);
+
+/// Subjects that the server refused lately.
 #[derive(Debug, Default)]
 struct Denied {
-    subjects: VecDeque<String>,
+    subjects: VecDeque<(String, Instant)>,
     unflushed: Option<String>,
 }
 
@@ -86,7 +91,11 @@ impl Watch {
         }
         tracing::warn!(subject, "the bus refused a message");
         let mut denied = self.publishes.lock();
-        remember(&mut denied.subjects, subject);
+        denied.subjects.retain(|(known, _)| known != subject);
+        if denied.subjects.len() >= MAX_DENIED {
+            denied.subjects.pop_front();
+        }
+        denied.subjects.push_back((subject.to_owned(), Instant::now()));
         denied.unflushed.get_or_insert_with(|| subject.to_owned());
         drop(denied);
         if let Some(requester) = self.requester.get() {
@@ -108,8 +117,11 @@ impl Watch {
 
     /// Fails when the subject is known to be refused.
     pub(super) fn check_publish(&self, subject: &str) -> Result<(), BusError> {
-        let denied = self.publishes.lock();
-        if denied.subjects.iter().any(|known| known == subject) {
+        let mut denied = self.publishes.lock();
+        while denied.subjects.front().is_some_and(|(_, at)| at.elapsed() > DENIED_FOR) {
+            denied.subjects.pop_front();
+        }
+        if denied.subjects.iter().any(|(known, _)| known == subject) {
             return Err(BusError::Denied { subject: subject.to_owned() });
         }
         Ok(())
@@ -172,8 +184,24 @@ mod tests {
         assert_eq!(read_violation("stale connection"), None);
     }
 
-    #[test]
-    fn a_denied_subject_is_remembered_until_the_next_connect() {
+    #[tokio::test]
+    async fn lost_messages_and_links_are_seen_by_every_queue() {
+        let watch = Watch::default();
+        let queue = DeliveryQueue::new(4);
+        watch.add_queue(&queue);
+        let mut subscription = crate::Subscription::new(queue.clone(), None);
+        watch.take(Event::Connected);
+        watch.take(Event::SlowConsumer(7));
+        assert_eq!(subscription.next().await, Some(crate::Delivery::Lagged(0)));
+        watch.take(Event::Disconnected);
+        watch.take(Event::Connected);
+        assert_eq!(subscription.next().await, Some(crate::Delivery::Lagged(0)));
+        queue.end();
+        assert_eq!(subscription.next().await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_denied_subject_is_remembered_for_a_while() {
         let watch = Watch::default();
         let denied =
             || Event::ServerError(ServerError::Other("Permissions Violation for Publish to \"a.b\"".into()));
@@ -184,6 +212,9 @@ mod tests {
         assert_eq!(watch.take_denied(), Err(BusError::Denied { subject: "a.b".into() }));
         assert_eq!(watch.take_denied(), Ok(()));
         watch.take(Event::Connected);
+        assert!(watch.check_publish("a.b").is_ok());
+        watch.take(denied());
+        tokio::time::advance(DENIED_FOR * 2).await;
         assert!(watch.check_publish("a.b").is_ok());
     }
 }

@@ -25,7 +25,7 @@ impl Bed {
 
     pub async fn nats() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let config = ChildConfig { data_dir: dir.path().to_path_buf(), port: 0, program: None };
+        let config = ChildConfig::new(dir.path(), 0);
         match NatsChild::start(&config, &SystemIds).await {
             Ok(child) => Bed::Nats { child, _dir: dir },
             Err(error) => panic!("{error}"),
@@ -72,7 +72,11 @@ impl Bed {
 }
 
 pub fn kill_outright(pid: u32) {
-    let status = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status();
+    signal("-KILL", pid);
+}
+
+pub fn signal(name: &str, pid: u32) {
+    let status = std::process::Command::new("kill").args([name, &pid.to_string()]).status();
     assert!(status.unwrap().success());
 }
 

@@ -9,10 +9,10 @@ use bus::{Bus, CloudEvent, Delivery, Headers, NatsBus, Subject};
 use bytes::Bytes;
 use union::clock::SystemIds;
 
-use crate::bed::{Bed, kill_outright, pattern, subject, text};
+use crate::bed::{Bed, kill_outright, pattern, signal, subject, text};
 
 fn config(dir: &Path) -> ChildConfig {
-    ChildConfig { data_dir: dir.to_path_buf(), port: 0, program: None }
+    ChildConfig::new(dir, 0)
 }
 
 fn pid(child: &NatsChild) -> u32 {
@@ -60,6 +60,43 @@ async fn killed_it_comes_back_with_the_same_port_and_credentials() {
 }
 
 #[tokio::test]
+async fn hung_it_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = ChildConfig { probe: Duration::from_millis(200), ..config(dir.path()) };
+    let child = NatsChild::start(&config, &SystemIds).await.unwrap();
+    let first = pid(&child);
+    let mut states = child.watch();
+    signal("-STOP", first);
+    let again = |state: &ChildState| matches!(state, ChildState::Ready { pid } if *pid != first);
+    states.wait_for(again).await.unwrap();
+    wait_until_gone(first).await;
+    child.stop().await;
+}
+
+#[tokio::test]
+async fn without_its_shell_it_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let child = NatsChild::start(&config(dir.path()), &SystemIds).await.unwrap();
+    let first = pid(&child);
+    let status = std::fs::read_to_string(format!("/proc/{first}/status")).unwrap();
+    let shell = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
+    let mut states = child.watch();
+    kill_outright(shell);
+    let again = |state: &ChildState| matches!(state, ChildState::Ready { pid } if *pid != first);
+    states.wait_for(again).await.unwrap();
+    wait_until_gone(first).await;
+}
+
+#[tokio::test]
+async fn a_second_one_on_the_same_data_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let child = NatsChild::start(&config(dir.path()), &SystemIds).await.unwrap();
+    let error = NatsChild::start(&config(dir.path()), &SystemIds).await.unwrap_err();
+    assert!(matches!(error, ChildError::KeepsEnding { .. }), "{error}");
+    NatsBus::connect(&child.options("still there")).await.unwrap();
+}
+
+#[tokio::test]
 async fn it_listens_on_loopback_only() {
     let bed = Bed::nats().await;
     let Bed::Nats { child, .. } = &bed else { panic!() };
@@ -83,7 +120,7 @@ async fn a_port_in_use_is_told() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let dir = tempfile::tempdir().unwrap();
-    let config = ChildConfig { port, ..config(dir.path()) };
+    let config = ChildConfig::new(dir.path(), port);
     let error = NatsChild::start(&config, &SystemIds).await.unwrap_err();
     assert!(matches!(&error, ChildError::KeepsEnding { why } if why.contains("in use")), "{error}");
 }
