@@ -10,6 +10,7 @@
 //! when this process ends, however that happens.
 
 use std::fmt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -151,6 +152,20 @@ pub enum ChildError {
         /// What happened.
         reason: String,
     },
+    /// Another process runs a child on this data directory.
+    #[error("another hyperglot uses {dir}: stop it, or give this one a data_dir of its own")]
+    InUse {
+        /// The child's directory.
+        dir: PathBuf,
+    },
+    /// The port is not free.
+    #[error(
+        "port {port} on 127.0.0.1 is taken by another program: choose another in [bus] port, or 0 for any"
+    )]
+    PortTaken {
+        /// The port.
+        port: u16,
+    },
     /// It ended six times within a minute.
     #[error("nats-server keeps ending and is not started again; the last time: {why}")]
     KeepsEnding {
@@ -167,6 +182,8 @@ pub struct NatsChild {
     state: watch::Receiver<ChildState>,
     stop: CancellationToken,
     _running: DropGuard,
+    /// Held as long as this child may run, so that no second one uses its store.
+    _lock: File,
 }
 
 impl NatsChild {
@@ -178,8 +195,12 @@ impl NatsChild {
         let program = find::Places::here(config.program.as_deref()).find()?;
         find::check_version(&program).await?;
         let files = Files::open(&config.data_dir)?;
+        let lock = files.lock()?;
         let secrets = files.secrets(ids)?;
         let port = files.port(config.port)?;
+        if !spawn::wait_until_free(port).await {
+            return Err(ChildError::PortTaken { port });
+        }
         let server_name = files::server_name(ids);
         files.write_config(&server_name, port, &secrets)?;
         let stop = CancellationToken::new();
@@ -202,7 +223,7 @@ impl NatsChild {
             Err(_) => return Err(ChildError::KeepsEnding { why: "its supervisor ended".to_owned() }),
         }
         drop(settled);
-        Ok(Self { port, secrets, state, stop, _running: running })
+        Ok(Self { port, secrets, state, stop, _running: running, _lock: lock })
     }
 
     /// `nats://127.0.0.1:<port>`.

@@ -71,6 +71,18 @@ impl Files {
         }
     }
 
+    /// Keeps other processes from this directory for as long as the file is held.
+    pub(super) fn lock(&self) -> Result<fs::File, ChildError> {
+        let path = self.dir.join("lock");
+        let opened = fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let file = opened.map_err(|error| failed("open", &path, &error))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(fs::TryLockError::WouldBlock) => Err(ChildError::InUse { dir: self.dir.clone() }),
+            Err(fs::TryLockError::Error(error)) => Err(failed("lock", &path, &error)),
+        }
+    }
+
     pub(super) fn config(&self) -> PathBuf {
         self.dir.join("nats.conf")
     }

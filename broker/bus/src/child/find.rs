@@ -133,14 +133,9 @@ mod tests {
         assert!(matches!(places.find(), Err(ChildError::NotThere { .. })));
     }
 
-    #[cfg(unix)]
     #[tokio::test]
     async fn an_old_server_is_refused_plainly() {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().unwrap();
-        let program = dir.path().join(PROGRAM);
-        std::fs::write(&program, "#!/bin/sh\necho 'nats-server: v2.9.10'\n").unwrap();
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fake/old-nats-server");
         let error = check_version(&program).await.unwrap_err();
         assert!(matches!(error, ChildError::TooOld { .. }), "{error}");
         assert!(error.to_string().contains("2.12"));

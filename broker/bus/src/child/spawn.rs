@@ -27,6 +27,8 @@ use tokio::process::{Child, ChildStdin, Command};
 const READY_WITHIN: Duration = Duration::from_secs(20);
 /// How long it may take to stop before it is killed.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
+/// A little more than the script grants a server whose parent is gone.
+const FREE_WITHIN: Duration = Duration::from_secs(6);
 const SILENT_PROBES: u32 = 3;
 const POLL: Duration = Duration::from_millis(10);
 /// The longest greeting and log line read.
@@ -167,6 +169,17 @@ impl Run {
         }
         tracing::warn!(pid = self.pid, "nats-server did not stop");
     }
+}
+
+/// Waits a bounded time until nobody listens on the port: a server whose parent was killed needs a moment to close
+/// its store, and two servers must never share one. Whether the port is free.
+pub(super) async fn wait_until_free(port: u16) -> bool {
+    let free = async {
+        while TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    tokio::time::timeout(FREE_WITHIN, free).await.is_ok()
 }
 
 /// The name in the first line that a NATS server sends to every connection.

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::spawn::{End, Run};
+use super::spawn::{End, Run, wait_until_free};
 use super::{ChildError, ChildState};
 
 /// Restarts allowed within [`WINDOW`].
@@ -52,6 +52,9 @@ pub(super) async fn supervise(plan: Plan, state: watch::Sender<ChildState>) {
 
 /// One run: why it ended, or `None` when it was stopped.
 async fn run_once(plan: &Plan, state: &watch::Sender<ChildState>) -> Option<String> {
+    if !wait_until_free(plan.port).await {
+        return Some(format!("port {} is taken by another program", plan.port));
+    }
     let mut run = match Run::start(&plan.program, &plan.config).await {
         Ok(run) => run,
         Err(why) => return Some(why),

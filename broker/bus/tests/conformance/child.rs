@@ -92,7 +92,7 @@ async fn a_second_one_on_the_same_data_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let child = NatsChild::start(&config(dir.path()), &SystemIds).await.unwrap();
     let error = NatsChild::start(&config(dir.path()), &SystemIds).await.unwrap_err();
-    assert!(matches!(error, ChildError::KeepsEnding { .. }), "{error}");
+    assert!(matches!(error, ChildError::InUse { .. }), "{error}");
     NatsBus::connect(&child.options("still there")).await.unwrap();
 }
 
@@ -122,7 +122,17 @@ async fn a_port_in_use_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let config = ChildConfig::new(dir.path(), port);
     let error = NatsChild::start(&config, &SystemIds).await.unwrap_err();
-    assert!(matches!(&error, ChildError::KeepsEnding { why } if why.contains("in use")), "{error}");
+    assert_eq!(error, ChildError::PortTaken { port });
+}
+
+#[tokio::test]
+async fn one_that_keeps_ending_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fake/ending-nats-server");
+    let config = ChildConfig { program: Some(program), ..config(dir.path()) };
+    let error = NatsChild::start(&config, &SystemIds).await.unwrap_err();
+    let ChildError::KeepsEnding { why } = &error else { panic!("{error}") };
+    assert!(why.contains("no luck"), "{why}");
 }
 
 #[tokio::test]
