@@ -237,7 +237,8 @@ impl NatsChild {
         NatsOptions::new(&self.url(), login, name)
     }
 
-    /// What a monitor needs to connect: it reads `event.> metric.> task.>` and publishes nothing.
+    /// What a monitor needs to connect: it reads `event.> metric.> task.>`, may ask for kept events
+    /// (`$JS.API.DIRECT.GET.EVENTS` with `{"seq":1,"batch":1000}`), and publishes nothing.
     pub fn monitor(&self) -> MonitorCredentials {
         monitor(self.port, &self.secrets)
     }

@@ -151,13 +151,12 @@ impl Files {
         write_private(&self.config(), self.render(server_name, port, secrets).as_bytes())
     }
 
-    /// Three accounts: the server's own, ours, and the monitors', who receive what ours exports and may send
-    /// only the two questions that read the event stream.
+    /// Three accounts: the server's own, ours, and the monitors', who receive what ours exports and may send only
+    /// the one question that reads the event stream.
     fn render(&self, server_name: &str, port: u16, secrets: &Secrets) -> String {
         let store = quote(&self.dir.join("jetstream").to_string_lossy());
         let name = quote(server_name);
         let replay = quote(&format!("$JS.API.DIRECT.GET.{EVENT_STREAM}"));
-        let info = quote(&format!("$JS.API.STREAM.INFO.{EVENT_STREAM}"));
         let user = |user: &str, password: &str| {
             format!("{{ user: {}, password: {} }}", quote(user), quote(password))
         };
@@ -182,7 +181,6 @@ accounts {{
       {{ stream: "metric.>", accounts: [MONITOR] }}
       {{ stream: "task.>", accounts: [MONITOR] }}
       {{ service: {replay}, response_type: "Stream", accounts: [MONITOR] }}
-      {{ service: {info}, accounts: [MONITOR] }}
     ]
   }}
   MONITOR {{
@@ -190,7 +188,7 @@ accounts {{
       {{
         user: {monitor}, password: {password}
         permissions: {{
-          publish: {{ allow: [{replay}, {info}] }}
+          publish: {{ allow: [{replay}] }}
           subscribe: {{ allow: ["event.>", "metric.>", "task.>", "_INBOX.>"] }}
         }}
       }}
@@ -200,7 +198,6 @@ accounts {{
       {{ stream: {{ account: HYPERGLOT, subject: "metric.>" }} }}
       {{ stream: {{ account: HYPERGLOT, subject: "task.>" }} }}
       {{ service: {{ account: HYPERGLOT, subject: {replay} }} }}
-      {{ service: {{ account: HYPERGLOT, subject: {info} }} }}
     ]
   }}
 }}

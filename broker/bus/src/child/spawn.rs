@@ -22,6 +22,7 @@ use thiserror::Error;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdin, Command};
+use tokio::task::JoinHandle;
 
 /// How long the server may take from spawn to its first greeting.
 const READY_WITHIN: Duration = Duration::from_secs(20);
@@ -29,6 +30,8 @@ const READY_WITHIN: Duration = Duration::from_secs(20);
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// A little more than the script grants a server whose parent is gone.
 const FREE_WITHIN: Duration = Duration::from_secs(6);
+/// How long the rest of the log is waited for once the shell has ended.
+const LOG_WITHIN: Duration = Duration::from_millis(500);
 const SILENT_PROBES: u32 = 3;
 const POLL: Duration = Duration::from_millis(10);
 /// The longest greeting and log line read.
@@ -76,6 +79,7 @@ pub(super) struct Run {
     words: Option<ChildStdin>,
     /// The server's process id.
     pub(super) pid: u32,
+    log: JoinHandle<()>,
     complaint: Arc<Mutex<Option<String>>>,
 }
 
@@ -97,7 +101,7 @@ impl Run {
             return Err("no pipes to the server".to_owned());
         };
         let complaint = Arc::<Mutex<Option<String>>>::default();
-        tokio::spawn(read_log(BufReader::new(log), complaint.clone()));
+        let log = tokio::spawn(read_log(BufReader::new(log), complaint.clone()));
         let mut line = String::new();
         let mut out = BufReader::new(out.take(MAX_LINE));
         let read = tokio::time::timeout(READY_WITHIN, out.read_line(&mut line));
@@ -106,7 +110,7 @@ impl Run {
             Ok(Err(_)) | Err(_) => None,
         };
         let pid = pid.ok_or_else(|| "the server's process id did not arrive".to_owned())?;
-        Ok(Self { shell, words, pid, complaint })
+        Ok(Self { shell, words, pid, log, complaint })
     }
 
     /// Waits until the server greets on its port under our name.
@@ -126,7 +130,7 @@ impl Run {
             greeted = tokio::time::timeout(READY_WITHIN, greeted) => {
                 greeted.unwrap_or_else(|_| Err(format!("no greeting on port {port} within 20 s")))
             }
-            status = self.shell.wait() => Err(self.last_words(status.ok())),
+            status = self.shell.wait() => Err(self.last_words(status.ok()).await),
         }
     }
 
@@ -141,12 +145,15 @@ impl Run {
             }
         };
         tokio::select! {
-            status = self.shell.wait() => End::Ended(self.last_words(status.ok())),
+            status = self.shell.wait() => End::Ended(self.last_words(status.ok()).await),
             () = silence => End::Hung,
         }
     }
 
-    fn last_words(&self, status: Option<ExitStatus>) -> String {
+    async fn last_words(&mut self, status: Option<ExitStatus>) -> String {
+        if !self.log.is_finished() && tokio::time::timeout(LOG_WITHIN, &mut self.log).await.is_err() {
+            tracing::debug!("the log of nats-server goes on after its shell has ended");
+        }
         let status = status.map_or_else(|| "it ended".to_owned(), |status| format!("it ended with {status}"));
         match self.complaint.lock().as_ref() {
             Some(complaint) => format!("{status}: {complaint}"),
