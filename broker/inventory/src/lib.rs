@@ -23,6 +23,8 @@ mod merge;
 pub mod plan;
 pub mod store;
 pub mod tasks;
+#[cfg(test)]
+mod testing;
 
 pub use chronicle::Chronicle;
 pub use idmap::IdMap;

@@ -1,1 +1,124 @@
 use super::*;
+use crate::{
+    layout::{Layout, Skeleton, View},
+    store::{Credit, Put},
+    testing::{id, inventory, record, slot},
+};
+use union::Schema;
+
+fn whats(chronicle: &Chronicle) -> Vec<String> {
+    chronicle.query(&Filter::default()).iter().map(|e| e.what.to_string()).collect()
+}
+
+fn set(inventory: &Inventory, vm: ObjectId, field: &str, value: impl Into<Value>) {
+    inventory.apply(vec![Put::Slots(vm, vec![(slot(vm.kind, field), value.into())])]);
+}
+
+#[test]
+fn a_vm_s_life_is_told() {
+    let inventory = inventory();
+    let (chronicle, _guard) = Chronicle::new("c", &inventory);
+    let vm = id(Kind::Vm, 1);
+    inventory
+        .apply(vec![Put::Whole(vm, record(Kind::Vm, &[("name", "a".into()), ("power_state", 2.into())]))]);
+    set(&inventory, vm, "operation", 1);
+    inventory.apply(vec![Put::Slots(
+        vm,
+        vec![(slot(Kind::Vm, "power_state"), 1.into()), (slot(Kind::Vm, "operation"), Value::Absent)],
+    )]);
+    set(&inventory, vm, "operation", 4);
+    set(&inventory, vm, "operation", Value::Absent);
+    set(&inventory, vm, "uptime_s", 7);
+    set(&inventory, vm, "power_state", 3);
+    set(&inventory, vm, "power_state", 1);
+    set(&inventory, vm, "name", "b");
+    set(&inventory, vm, "memory_bytes", 7);
+    inventory.apply(vec![Put::Remove(vm)]);
+    assert_eq!(
+        whats(&chronicle),
+        [
+            "vm.registered",
+            "vm.starting",
+            "vm.powered_on",
+            "vm.resetting",
+            "vm.reset",
+            "vm.suspended",
+            "vm.resumed",
+            "vm.renamed",
+            "vm.reconfigured",
+            "vm.removed",
+        ]
+    );
+    let last = chronicle.latest().expect("some");
+    assert_eq!(last.record.get(slot(Kind::Event, "vm_name")), &Value::from("b"));
+    assert_eq!(chronicle.get(last.number).map(|e| e.id), Some(last.id));
+}
+
+#[test]
+fn an_event_names_who_asked_and_where() {
+    let source = inventory();
+    let (vm, host) = (id(Kind::Vm, 1), id(Kind::Host, 1));
+    source.apply(vec![
+        Put::Whole(host, record(Kind::Host, &[("name", "h".into())])),
+        Put::Whole(vm, record(Kind::Vm, &[("name", "a".into()), ("host_id", host.into())])),
+    ]);
+    let view = View::new("fleet", &source, Layout::Fleet(Skeleton::default()));
+    let (chronicle, _guard) = Chronicle::new("fleet", view.inventory());
+    source.set_credit(vm, Some(Credit { principal: "ann".into(), command: "c1".into() }));
+    set(&source, vm, "power_state", 1);
+    source.set_credit(vm, None);
+    let event = chronicle.latest().expect("one").record;
+    let get = |field| event.get(slot(Kind::Event, field)).clone();
+    assert_eq!(get("principal"), Value::from("ann"));
+    assert_eq!(get("host_name"), Value::from("h"));
+    assert_eq!(get("compute_name"), Value::from("h"));
+    assert_eq!(get("datacenter_name"), Value::from("Datacenter"));
+    let about_host = Filter { objects: Some(vec![host]), ..Filter::default() };
+    assert_eq!(chronicle.query(&about_host).len(), 1);
+    let by = |who: &str| Filter { principal: Some(who.to_owned()), ..Filter::default() };
+    assert_eq!((chronicle.query(&by("ann")).len(), chronicle.query(&by("bob")).len()), (1, 0));
+}
+
+#[test]
+fn hosts_come_and_go() {
+    let inventory = inventory();
+    let (chronicle, _guard) = Chronicle::new("c", &inventory);
+    let (vm, host) = (id(Kind::Vm, 1), id(Kind::Host, 1));
+    inventory.apply(vec![
+        Put::Whole(host, record(Kind::Host, &[("connection", 1.into())])),
+        Put::Whole(vm, record(Kind::Vm, &[("host_id", host.into())])),
+    ]);
+    set(&inventory, host, "connection", 2);
+    set(&inventory, host, "connection", 1);
+    set(&inventory, host, "maintenance", true);
+    assert_eq!(
+        whats(&chronicle),
+        ["host.added", "vm.discovered", "host.connection_lost", "host.connected", "host.maintenance_entered",]
+    );
+}
+
+#[test]
+fn the_ring_keeps_its_number_and_subscribers_hear() {
+    let inventory = inventory();
+    let (chronicle, _guard) = Chronicle::new("c", &inventory);
+    let mut news = chronicle.subscribe();
+    for _ in 0..KEEP + 3 {
+        chronicle.record(Note { what: "session.logged_in", ..Note::default() });
+    }
+    let kept = chronicle.query(&Filter::default());
+    assert_eq!((kept.len(), kept[0].number), (KEEP, 4));
+    assert!(chronicle.get(3).is_none());
+    assert!(matches!(news.try_recv(), Err(broadcast::error::TryRecvError::Lagged(_))));
+    assert_eq!(chronicle.query(&Filter { after: Some(KEEP as i64 + 1), ..Filter::default() }).len(), 2);
+}
+
+#[test]
+fn an_event_is_a_union_event() {
+    let inventory = inventory();
+    let (chronicle, _guard) = Chronicle::new("c", &inventory);
+    let fields = vec![("principal", "ann".into()), ("remote_address", "10.0.0.1".into())];
+    let entry = chronicle.record(Note { what: "session.login_failed", fields, ..Note::default() });
+    assert_eq!(entry.record.message(), Schema::base().kind(Kind::Event).id);
+    assert_eq!(entry.record.get(slot(Kind::Event, "remote_address")), &Value::from("10.0.0.1"));
+    assert_eq!(entry.record.get(slot(Kind::Event, "severity")), &Value::Int(2));
+}

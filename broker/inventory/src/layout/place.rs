@@ -143,40 +143,54 @@ impl View {
 
     pub(super) fn affected(&self, changes: &[Change]) -> BTreeSet<Item> {
         let mut items = BTreeSet::new();
+        let mut moved = Vec::new();
         let mut anew = false;
         for change in changes {
             let id = change.id;
             items.insert(Item::Source(id));
+            let place = match id.kind {
+                Kind::Vm => self.slots.vm.host_id,
+                Kind::Network => self.slots.network.host_ids,
+                Kind::StoragePool => self.slots.storage.host_ids,
+                Kind::Volume => self.slots.volume.storage_pool_id,
+                _ => self.slots.snapshot.vm_id,
+            };
             let appeared = change.old.is_none() || change.new.is_none();
+            if appeared || (change.changed.contains(place) && id.kind != Kind::Host) {
+                moved.push(id);
+            }
             match id.kind {
                 Kind::Datacenter | Kind::Cluster | Kind::ResourcePool => anew = true,
-                Kind::Vm => {
-                    let moved = appeared || change.changed.contains(self.slots.vm.host_id);
-                    if moved && self.host.is_some() {
-                        self.referring(Kind::Snapshot, self.slots.snapshot.vm_id, id, &mut items);
-                        self.referring(Kind::Task, self.slots.task.object_id, id, &mut items);
-                    }
-                }
-                Kind::Host => self.affected_by_host(change, &mut items),
-                Kind::Network => {
-                    self.affected_by_shared(change, self.slots.network.host_ids, &mut items);
-                }
-                Kind::StoragePool => {
-                    self.affected_by_shared(change, self.slots.storage.host_ids, &mut items);
-                    if self.host.is_some() {
-                        self.referring(Kind::Volume, self.slots.volume.storage_pool_id, id, &mut items);
-                    }
-                }
+                Kind::Host => self.affected_by_host(change, &mut items, &mut moved),
+                Kind::Network => self.affected_by_shared(change, place, &mut items),
+                Kind::StoragePool => self.affected_by_shared(change, place, &mut items),
                 _ => {}
-            }
-            if self.host.is_some() && appeared {
-                self.referring(Kind::Task, self.slots.task.object_id, id, &mut items);
             }
         }
         if anew {
             self.all(&mut items);
+        } else if self.host.is_some() {
+            self.follow_moved(moved, &mut items);
         }
         items
+    }
+
+    /// In a host view, what is shown because something else is.
+    fn follow_moved(&self, mut moved: Vec<ObjectId>, items: &mut BTreeSet<Item>) {
+        let s = &self.slots;
+        while let Some(id) = moved.pop() {
+            items.insert(Item::Source(id));
+            match id.kind {
+                Kind::Vm => self.source.referring(Kind::Snapshot, s.snapshot.vm_id, id, &mut moved),
+                Kind::StoragePool => {
+                    self.source.referring(Kind::Volume, s.volume.storage_pool_id, id, &mut moved);
+                }
+                _ => {}
+            }
+            if id.kind != Kind::Task {
+                self.source.referring(Kind::Task, s.task.object_id, id, &mut moved);
+            }
+        }
     }
 
     fn referring(&self, kind: Kind, slot: Slot, to: ObjectId, items: &mut BTreeSet<Item>) {
@@ -185,7 +199,7 @@ impl View {
         items.extend(found.into_iter().map(Item::Source));
     }
 
-    fn affected_by_host(&self, change: &Change, items: &mut BTreeSet<Item>) {
+    fn affected_by_host(&self, change: &Change, items: &mut BTreeSet<Item>, moved: &mut Vec<ObjectId>) {
         let (id, s) = (change.id, &self.slots.host);
         let appeared = change.old.is_none() || change.new.is_none();
         let has = |slot: Slot| appeared || change.changed.contains(slot);
@@ -195,48 +209,36 @@ impl View {
                 record.get(s.compute_id).refs().flat_map(|c| [Item::Source(c), Item::ClusterPool(c)]),
             );
         }
-        let moved = has(s.compute_id) || has(s.datacenter_id);
-        if moved || has(s.connection) {
+        let placed = has(s.compute_id) || has(s.datacenter_id);
+        if placed || has(s.connection) {
             self.referring(Kind::Vm, self.slots.vm.host_id, id, items);
         }
-        if moved || has(s.network_ids) || has(s.storage_pool_ids) {
+        if placed || has(s.network_ids) || has(s.storage_pool_ids) {
+            let mut shared = Vec::new();
             for record in change.old.iter().chain(&change.new) {
-                for slot in [s.network_ids, s.storage_pool_ids] {
-                    items.extend(record.get(slot).refs().map(Item::Source));
-                }
+                shared.extend(record.get(s.network_ids).refs());
+                shared.extend(record.get(s.storage_pool_ids).refs());
             }
-            self.referring(Kind::Network, self.slots.network.host_ids, id, items);
-            self.referring(Kind::StoragePool, self.slots.storage.host_ids, id, items);
+            self.source.referring(Kind::Network, self.slots.network.host_ids, id, &mut shared);
+            self.source.referring(Kind::StoragePool, self.slots.storage.host_ids, id, &mut shared);
+            items.extend(shared.iter().copied().map(Item::Source));
             items.insert(Item::Default);
-            if self.host.is_some() {
-                let pools: Vec<ObjectId> = items
-                    .iter()
-                    .filter_map(|i| if let Item::Source(id) = i { Some(*id) } else { None })
-                    .filter(|id| id.kind == Kind::StoragePool)
-                    .collect();
-                for pool in pools {
-                    self.referring(Kind::Volume, self.slots.volume.storage_pool_id, pool, items);
-                    self.referring(Kind::Task, self.slots.task.object_id, pool, items);
-                }
-                let networks: Vec<ObjectId> = items
-                    .iter()
-                    .filter_map(|i| if let Item::Source(id) = i { Some(*id) } else { None })
-                    .filter(|id| id.kind == Kind::Network)
-                    .collect();
-                for network in networks {
-                    self.referring(Kind::Task, self.slots.task.object_id, network, items);
-                }
-            }
+            moved.extend(shared);
         }
     }
 
     fn affected_by_shared(&self, change: &Change, hosts: Slot, items: &mut BTreeSet<Item>) {
         let appeared = change.old.is_none() || change.new.is_none();
-        if !appeared && !change.changed.contains(hosts) {
+        let datacenter = match change.id.kind {
+            Kind::Network => self.slots.network.datacenter_id,
+            _ => self.slots.storage.datacenter_id,
+        };
+        if appeared || change.changed.contains(datacenter) || change.changed.contains(hosts) {
             items.insert(Item::Default);
+        }
+        if !appeared && !change.changed.contains(hosts) {
             return;
         }
-        items.insert(Item::Default);
         let mut found: Vec<ObjectId> =
             change.old.iter().chain(&change.new).flat_map(|r| r.get(hosts).refs()).collect();
         for slot in [self.slots.host.network_ids, self.slots.host.storage_pool_ids] {
@@ -248,9 +250,6 @@ impl View {
             if let Some(cluster) = self.source_ref(host, self.slots.host.compute_id) {
                 items.insert(Item::Source(cluster));
             }
-        }
-        if self.host.is_some() {
-            self.referring(Kind::Task, self.slots.task.object_id, change.id, items);
         }
     }
 

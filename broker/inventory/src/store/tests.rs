@@ -1,1 +1,243 @@
 use super::*;
+use crate::{
+    feed::{self, Follower},
+    testing::{any_batches, contents, id, inventory, record, slot},
+};
+use proptest::prelude::*;
+
+fn vm(fields: &[(&str, Value)]) -> Record {
+    record(Kind::Vm, fields)
+}
+
+#[derive(Default)]
+struct Log(Mutex<Vec<Change>>);
+
+impl Observer for Log {
+    fn changed(&self, changes: &[Change]) {
+        self.0.lock().extend_from_slice(changes);
+    }
+}
+
+#[test]
+fn config_and_runtime_move_apart() {
+    let inventory = inventory();
+    let vm1 = id(Kind::Vm, 1);
+    inventory.apply(vec![Put::Whole(vm1, vm(&[("name", "a".into()), ("power_state", 2.into())]))]);
+    let first = inventory.get(vm1).expect("stored");
+    assert_eq!(first.config, first.runtime);
+    let n = inventory.apply(vec![Put::Slots(vm1, vec![(slot(Kind::Vm, "power_state"), 1.into())])]);
+    let second = inventory.get(vm1).expect("stored");
+    assert_eq!((second.config, second.runtime), (first.config, n));
+    assert_eq!(
+        second.record.get(slot(Kind::Vm, "change_version")),
+        first.record.get(slot(Kind::Vm, "change_version"))
+    );
+    inventory.apply(vec![Put::Slots(vm1, vec![(slot(Kind::Vm, "name"), "b".into())])]);
+    let third = inventory.get(vm1).expect("stored");
+    assert!(third.config > second.config && third.runtime == second.runtime);
+    assert_ne!(
+        third.record.get(slot(Kind::Vm, "change_version")),
+        first.record.get(slot(Kind::Vm, "change_version"))
+    );
+}
+
+#[test]
+fn a_put_that_changes_nothing_is_no_change() {
+    let inventory = inventory();
+    let log = Arc::new(Log::default());
+    let guard = inventory.observe(log.clone());
+    let vm1 = id(Kind::Vm, 1);
+    let facts = || vm(&[("name", "a".into()), ("boot", Value::list([]))]);
+    let before = inventory.apply(vec![Put::Whole(vm1, facts())]);
+    let after = inventory.apply(vec![Put::Whole(vm1, facts()), Put::Remove(id(Kind::Vm, 2))]);
+    assert_eq!((before, log.0.lock().len()), (after, 1));
+    drop(guard);
+    inventory.apply(vec![Put::Remove(vm1)]);
+    assert_eq!(log.0.lock().len(), 1, "the guard is gone");
+}
+
+#[test]
+fn whole_facts_keep_what_the_broker_keeps() {
+    let inventory = inventory();
+    let vm1 = id(Kind::Vm, 1);
+    inventory.apply(vec![Put::Whole(vm1, vm(&[("name", "a".into())]))]);
+    inventory.apply(vec![Put::Slots(vm1, vec![(slot(Kind::Vm, "operation"), 1.into())])]);
+    inventory.apply(vec![Put::Whole(vm1, vm(&[("name", "b".into())]))]);
+    assert_eq!(inventory.record(vm1).expect("stored").get(slot(Kind::Vm, "operation")), &Value::Int(1));
+    inventory.apply(vec![Put::Part(vm1, vm(&[]), SlotSet::of(slot(Kind::Vm, "operation")))]);
+    assert!(inventory.record(vm1).expect("stored").get(slot(Kind::Vm, "operation")).is_absent());
+}
+
+#[test]
+fn late_figures_do_not_bring_an_object_back() {
+    let inventory = inventory();
+    let vm1 = id(Kind::Vm, 1);
+    inventory.apply(vec![Put::Whole(vm1, vm(&[]))]);
+    let gone = inventory.apply(vec![Put::Remove(vm1)]);
+    inventory.apply(vec![Put::Slots(vm1, vec![(slot(Kind::Vm, "uptime_s"), 5.into())])]);
+    assert!(inventory.get(vm1).is_none());
+    assert_eq!(inventory.tombstone(vm1).map(|t| t.revision), Some(gone));
+    inventory.apply(vec![Put::Whole(vm1, vm(&[]))]);
+    assert_eq!(inventory.tombstone(vm1), None);
+}
+
+#[test]
+fn a_record_of_another_kind_is_not_taken() {
+    let inventory = inventory();
+    inventory.apply(vec![Put::Whole(id(Kind::Vm, 1), record(Kind::Host, &[]))]);
+    assert_eq!(inventory.count(Kind::Vm), 0);
+}
+
+#[test]
+fn texts_are_found_names_exactly_and_others_in_any_case() {
+    let inventory = inventory();
+    let vm1 = id(Kind::Vm, 1);
+    let nics = record_of("GuestNic", "addresses", Value::list(["10.0.0.7".into(), "fe80::1".into()]));
+    inventory.apply(vec![Put::Whole(
+        vm1,
+        vm(&[
+            ("name", "Web".into()),
+            ("guest_hostname", "Web.Example".into()),
+            ("guest_nics", Value::list([nics])),
+        ]),
+    )]);
+    let find = |field, text| inventory.find(Kind::Vm, slot(Kind::Vm, field), text);
+    assert_eq!(find("name", "Web"), [vm1]);
+    assert_eq!(find("name", "web"), []);
+    assert_eq!(find("guest_hostname", "web.EXAMPLE"), [vm1]);
+    assert_eq!(find("guest_nics", "fe80::1"), [vm1]);
+    inventory.apply(vec![Put::Remove(vm1)]);
+    assert_eq!(find("guest_hostname", "web.example"), []);
+    assert!(inventory.dump_index().is_empty());
+}
+
+fn record_of(message: &str, field: &str, value: Value) -> Value {
+    let schema = Schema::base();
+    let message = schema.message(message).expect("a message");
+    let mut record = message.record();
+    record.set(message.field(field).expect("a field").slot, value);
+    Value::record(record)
+}
+
+#[tokio::test]
+async fn seen_resolves_when_the_revision_is_there() {
+    let inventory = inventory();
+    let next = Revision { n: inventory.revision().n + 1, ..inventory.revision() };
+    let waiter = tokio::spawn({
+        let inventory = Arc::clone(&inventory);
+        async move { inventory.seen(next).await }
+    });
+    inventory.apply(vec![Put::Whole(id(Kind::Vm, 1), vm(&[]))]);
+    waiter.await.expect("seen");
+}
+
+#[test]
+fn ten_thousand_are_stored_and_found() {
+    let inventory = inventory();
+    let host = id(Kind::Host, 1);
+    let puts = (0..10_000u128).map(|n| {
+        Put::Whole(id(Kind::Vm, n), vm(&[("name", format!("vm{n}").into()), ("host_id", host.into())]))
+    });
+    inventory.apply(puts.collect());
+    let mut on_host = Vec::new();
+    inventory.referring(Kind::Vm, slot(Kind::Vm, "host_id"), host, &mut on_host);
+    assert_eq!((on_host.len(), inventory.count(Kind::Vm)), (10_000, 10_000));
+    assert_eq!(inventory.find(Kind::Vm, slot(Kind::Vm, "name"), "vm77"), [id(Kind::Vm, 77)]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn the_index_is_what_the_records_say(batches in any_batches()) {
+        let inventory = inventory();
+        let mut last = inventory.revision();
+        for batch in batches {
+            let now = inventory.apply(batch);
+            prop_assert!(now >= last);
+            last = now;
+        }
+        let anew = crate::testing::inventory();
+        anew.apply(
+            inventory.everything().into_iter().filter_map(|c| Some(Put::Whole(c.id, Record::clone(&*c.new?)))).collect(),
+        );
+        prop_assert_eq!(inventory.dump_index(), anew.dump_index());
+        for kind in Kind::ALL {
+            prop_assert_eq!(inventory.ids(*kind), anew.ids(*kind));
+        }
+    }
+
+    #[test]
+    fn changes_tell_the_whole_story(batches in any_batches()) {
+        let inventory = inventory();
+        let log = Arc::new(Log::default());
+        let _guard = inventory.observe(log.clone());
+        let mut told: std::collections::BTreeMap<ObjectId, Arc<Record>> = Default::default();
+        for batch in batches {
+            inventory.apply(batch);
+        }
+        for change in log.0.lock().iter() {
+            prop_assert_eq!(told.get(&change.id), change.old.as_ref());
+            if let (Some(old), Some(new)) = (&change.old, &change.new) {
+                prop_assert_eq!(old.changed(new).0, change.changed.0);
+            }
+            match &change.new {
+                Some(new) => drop(told.insert(change.id, Arc::clone(new))),
+                None => drop(told.remove(&change.id)),
+            }
+        }
+        let told: Vec<ObjectId> = told.into_keys().collect();
+        let held: Vec<ObjectId> = inventory.everything().iter().map(|c| c.id).collect();
+        prop_assert_eq!(told, held);
+    }
+
+    /// Changes travel as bytes; some are lost; a lost one is noticed and answered with a reset and a snapshot.
+    #[test]
+    fn a_replica_equals_its_source_after_every_resync(
+        batches in any_batches(),
+        lost in proptest::collection::vec(any::<bool>(), 40),
+    ) {
+        let (source, replica) = (inventory(), inventory());
+        let log = Arc::new(Log::default());
+        let _guard = source.observe(log.clone());
+        let mut follower = Follower::new(Arc::clone(&replica));
+        follower.synced(source.revision());
+        let mut lost = lost.into_iter().cycle();
+        let mut last = replica.revision();
+        for batch in batches {
+            source.apply(batch);
+            let mut gap = false;
+            for change in log.0.lock().drain(..) {
+                gap |= lost.next() == Some(true);
+                if !gap {
+                    match feed::encode(source.schema(), &change) {
+                        (_, Some(bytes)) => follower.put(&bytes).expect("our own bytes"),
+                        (key, None) => follower.remove(&key).expect("our own key"),
+                    }
+                }
+            }
+            if gap {
+                follower.reset();
+                for change in source.everything() {
+                    follower.put(&feed::encode(source.schema(), &change).1.expect("it stands")).expect("our own bytes");
+                }
+            }
+            follower.synced(source.revision());
+            prop_assert_eq!(contents(&source), contents(&replica));
+            prop_assert!(replica.revision() >= last);
+            last = replica.revision();
+            for change in source.everything() {
+                let (a, b) = (change.entry.expect("it stands"), replica.get(change.id).expect("it stands"));
+                prop_assert_eq!((a.config, a.runtime, a.created_ms), (b.config, b.runtime, b.created_ms));
+            }
+        }
+        prop_assert_eq!(source.dump_index(), replica.dump_index());
+    }
+
+    #[test]
+    fn hostile_bytes_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let mut follower = Follower::new(inventory());
+        drop(follower.put(&bytes));
+        drop(follower.remove(&String::from_utf8_lossy(&bytes)));
+    }
+}

@@ -1,1 +1,131 @@
 use super::*;
+use crate::{
+    store::Put,
+    testing::{id, record, slot},
+};
+use std::time::Duration;
+use union::{
+    CommandId, Origin, Schema,
+    clock::{ManualClock, SeededIds},
+    command::Code,
+};
+
+fn world() -> (Arc<ManualClock>, Arc<Inventory>, Arc<Tasks>) {
+    let clock = Arc::new(ManualClock::new(1_700_000_000_000));
+    let inventory = Inventory::new(Schema::base(), 1, clock.clone());
+    inventory.apply(vec![Put::Whole(id(Kind::Vm, 1), record(Kind::Vm, &[("name", "web".into())]))]);
+    let tasks = Tasks::new(Arc::clone(&inventory), clock.clone(), Arc::new(SeededIds::new(7)));
+    (clock, inventory, tasks)
+}
+
+fn command(n: u128) -> Command {
+    let schema = Schema::base();
+    let message = schema.message("PowerOn").expect("a command");
+    Command {
+        id: CommandId(uuid::Uuid::from_u128(n)),
+        verb: Arc::from("PowerOn"),
+        schema: message.command.clone().expect("a command"),
+        object: id(Kind::Vm, 1),
+        body: Arc::new(message.record()),
+        principal: Arc::from("admin"),
+        session: Arc::from("s"),
+        deadline_ms: i64::MAX,
+        origin: Origin { protocol: "p".into(), view: "fleet".into(), method: "On_Task".into() },
+    }
+}
+
+fn value(inventory: &Inventory, task: ObjectId, field: &str) -> Value {
+    inventory.record(task).expect("kept").get(slot(Kind::Task, field)).clone()
+}
+
+#[test]
+fn every_field_exists() {
+    for name in [
+        "method",
+        "verb",
+        "object_id",
+        "object_name",
+        "state",
+        "progress",
+        "queued_ms",
+        "started_ms",
+        "completed_ms",
+        "principal",
+        "session_id",
+        "command_id",
+        "result_id",
+        "cancelable",
+        "cancelled",
+        "number",
+        "fault",
+        "message",
+    ] {
+        assert!(Schema::base().slot(Kind::Task, name).is_some(), "{name}");
+    }
+}
+
+#[test]
+fn a_task_goes_its_way_and_stays_as_it_ended() {
+    let (clock, inventory, tasks) = world();
+    let task = tasks.create(&command(1), true);
+    assert_eq!(value(&inventory, task, "state"), Value::from(TaskState::Queued as i32));
+    assert_eq!(value(&inventory, task, "object_name"), Value::from("web"));
+    tasks.progress(task, 10);
+    assert!(value(&inventory, task, "progress").is_absent(), "it has not begun");
+    tasks.active(task);
+    tasks.progress(task, 40);
+    tasks.progress(task, 20);
+    assert_eq!(value(&inventory, task, "progress"), Value::Int(40));
+    clock.advance(Duration::from_secs(3));
+    tasks.done(task, None);
+    let started = value(&inventory, task, "started_ms").as_int().expect("set");
+    assert_eq!(value(&inventory, task, "completed_ms"), Value::Int(started + 3_000));
+    tasks.failed(task, &Cause::new(Code::Internal, "late"));
+    assert_eq!(value(&inventory, task, "state"), Value::from(TaskState::Succeeded as i32));
+    assert_eq!(tasks.cause(task), None);
+}
+
+#[test]
+fn a_failed_task_keeps_its_cause() {
+    let (_, inventory, tasks) = world();
+    let task = tasks.create(&command(1), true);
+    let cause = Cause { arguments: vec![("state".into(), "on".into())], ..Cause::new(Code::Cancelled, "no") };
+    tasks.failed(task, &cause);
+    assert_eq!(tasks.cause(task).as_deref(), Some(&cause));
+    assert_eq!(value(&inventory, task, "cancelled"), Value::Bool(true));
+}
+
+#[test]
+fn an_object_lists_its_recent_tasks() {
+    let (clock, inventory, tasks) = world();
+    let listed = |inventory: &Inventory| {
+        inventory.record(id(Kind::Vm, 1)).expect("there").get(slot(Kind::Vm, "recent_task_ids")).clone()
+    };
+    let first = tasks.create(&command(1), true);
+    let second = tasks.create(&command(2), true);
+    assert_eq!(listed(&inventory), Value::list([first.into(), second.into()]));
+    assert_eq!(tasks.recent(10), [first, second]);
+    tasks.done(first, None);
+    clock.advance(Duration::from_millis(RECENT_MS.unsigned_abs() + 1));
+    tasks.sweep();
+    assert_eq!(listed(&inventory), Value::list([second.into()]));
+    assert_eq!(tasks.recent(10), [second]);
+    assert!(inventory.get(first).is_some(), "kept for a day");
+}
+
+#[test]
+fn ended_tasks_are_dropped_by_age_and_number_but_not_too_soon() {
+    let (clock, inventory, tasks) = world();
+    for n in 0..(KEEP as u128 + 5) {
+        let task = tasks.create(&command(n), true);
+        tasks.done(task, None);
+    }
+    tasks.sweep();
+    assert_eq!(inventory.count(Kind::Task), KEEP + 5, "all ended just now");
+    clock.advance(Duration::from_millis(RECENT_MS.unsigned_abs() + 1));
+    tasks.sweep();
+    assert_eq!(inventory.count(Kind::Task), KEEP);
+    clock.advance(Duration::from_millis(KEEP_MS.unsigned_abs()));
+    tasks.sweep();
+    assert_eq!(inventory.count(Kind::Task), 0);
+}
