@@ -28,6 +28,9 @@ mod supervise;
 
 use files::{Files, Secrets};
 
+/// How often the server must greet.
+const PROBE: Duration = Duration::from_secs(5);
+
 /// What the child needs to know.
 #[derive(Debug, Clone)]
 pub struct ChildConfig {
@@ -37,14 +40,12 @@ pub struct ChildConfig {
     pub port: u16,
     /// The nats-server program; without it the usual places are searched.
     pub program: Option<PathBuf>,
-    /// How often the server must greet; after three times of silence it is taken for hung and replaced.
-    pub probe: Duration,
 }
 
 impl ChildConfig {
-    /// A child under `data_dir` on `port`, its program searched, asked every five seconds.
+    /// A child under `data_dir` on `port`, its program searched.
     pub fn new(data_dir: impl Into<PathBuf>, port: u16) -> Self {
-        Self { data_dir: data_dir.into(), port, program: None, probe: Duration::from_secs(5) }
+        Self { data_dir: data_dir.into(), port, program: None }
     }
 }
 
@@ -192,6 +193,19 @@ impl NatsChild {
     /// # Errors
     /// [`ChildError`].
     pub async fn start(config: &ChildConfig, ids: &dyn Ids) -> Result<Self, ChildError> {
+        Self::start_probed(config, PROBE, ids).await
+    }
+
+    /// As [`NatsChild::start`]; every `probe` the server must greet a new connection. After three times of silence
+    /// it is taken for hung and replaced.
+    ///
+    /// # Errors
+    /// [`ChildError`].
+    pub async fn start_probed(
+        config: &ChildConfig,
+        probe: Duration,
+        ids: &dyn Ids,
+    ) -> Result<Self, ChildError> {
         let program = find::Places::here(config.program.as_deref()).find()?;
         find::check_version(&program).await?;
         let files = Files::open(&config.data_dir)?;
@@ -205,14 +219,8 @@ impl NatsChild {
         files.write_config(&server_name, port, &secrets)?;
         let stop = CancellationToken::new();
         let (sender, mut state) = watch::channel(ChildState::Starting);
-        let plan = supervise::Plan {
-            program,
-            config: files.config(),
-            port,
-            server_name,
-            probe: config.probe,
-            stop: stop.clone(),
-        };
+        let plan =
+            supervise::Plan { program, config: files.config(), port, server_name, probe, stop: stop.clone() };
         let running = stop.clone().drop_guard();
         tokio::spawn(supervise::supervise(plan, sender));
         let settled =
@@ -261,6 +269,21 @@ impl NatsChild {
             tracing::debug!("the supervisor of nats-server had ended");
         }
     }
+}
+
+/// Options to connect with hyperglot's own account to the child that another process runs on this data directory:
+/// for `status` and `watch`. Whoever may read the directory may do everything.
+///
+/// # Errors
+/// `File` when there are no credentials yet, or they are unreadable.
+pub fn own_options(data_dir: &Path, port: u16, name: &str) -> Result<NatsOptions, ChildError> {
+    let (port, secrets) = Files::read(data_dir, port)?;
+    Ok(own(port, &secrets, name))
+}
+
+fn own(port: u16, secrets: &Secrets, name: &str) -> NatsOptions {
+    let login = Login::Password { user: files::OWN.to_owned(), password: secrets.hyperglot.clone() };
+    NatsOptions::new(&url(port), login, name)
 }
 
 fn url(port: u16) -> String {

@@ -46,7 +46,7 @@ impl Places {
     /// The program. A place that was named but holds no program is an error; the others are passed over.
     pub(super) fn find(&self) -> Result<PathBuf, ChildError> {
         let named = [
-            (self.configured.clone(), "the configuration ([bus] nats_server)"),
+            (self.configured.clone(), "the configuration ([bus] server)"),
             (self.variable.clone().map(PathBuf::from), VARIABLE),
         ];
         for (path, by) in named {

@@ -56,14 +56,18 @@ async fn killed_it_comes_back_with_the_same_port_and_credentials() {
     let child = NatsChild::start(&config(dir.path()), &SystemIds).await.unwrap();
     assert_eq!((child.url(), child.monitor()), (url, monitor.clone()));
     assert_eq!(MonitorCredentials::read(dir.path(), 0).unwrap(), monitor);
+    let options = bus::child::own_options(dir.path(), 0, "cli").unwrap();
+    NatsBus::connect(&options).await.unwrap().keep_events().await.unwrap();
+    let nowhere = MonitorCredentials::read(&dir.path().join("nowhere"), 0).unwrap_err();
+    assert!(nowhere.to_string().contains("start hyperglot"), "{nowhere}");
     child.stop().await;
 }
 
 #[tokio::test]
 async fn hung_it_is_replaced() {
     let dir = tempfile::tempdir().unwrap();
-    let config = ChildConfig { probe: Duration::from_millis(200), ..config(dir.path()) };
-    let child = NatsChild::start(&config, &SystemIds).await.unwrap();
+    let probe = Duration::from_millis(200);
+    let child = NatsChild::start_probed(&config(dir.path()), probe, &SystemIds).await.unwrap();
     let first = pid(&child);
     let mut states = child.watch();
     signal("-STOP", first);
