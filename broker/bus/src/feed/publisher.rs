@@ -76,22 +76,22 @@ impl FeedPublisher {
     /// number. A bus that is away is not an error: the set is changed, and followers catch up when they notice.
     ///
     /// # Errors
-    /// `TooLarge` when a key with its value does not fit a message; then nothing is changed.
+    /// `TooLarge` when a key with its value does not fit a message. The key is then taken away, so that no replica
+    /// keeps a value that is no longer true; all other changes are applied.
     pub async fn apply(&self, changes: Vec<FeedChange>) -> Result<u64, BusError> {
         let max = self.shared.bus.status().max_payload;
-        for change in &changes {
-            let weight = match change {
-                FeedChange::Put { key, bytes } => weight(key, Some(bytes)),
-                FeedChange::Remove { key } => weight(key, None),
-            };
-            if !fits(weight, max) {
-                return Err(BusError::TooLarge { size: weight, max: max.saturating_sub(FEED_OVERHEAD) });
-            }
-        }
+        let mut too_large = None;
         let mut state = self.shared.state.lock().await;
         let mut batch = Vec::new();
         let mut size = 0;
-        for change in changes {
+        for mut change in changes {
+            if let FeedChange::Put { key, bytes } = &change {
+                let size = weight(key, Some(bytes));
+                if !fits(size, max) {
+                    too_large = Some(BusError::TooLarge { size, max: max.saturating_sub(FEED_OVERHEAD) });
+                    change = FeedChange::Remove { key: key.clone() };
+                }
+            }
             let Some(item) = state.change(change) else { continue };
             let weight = weight(&item.key, item.value.as_ref());
             if size + weight > SNAPSHOT_CHUNK && !batch.is_empty() {
@@ -104,7 +104,7 @@ impl FeedPublisher {
         if !batch.is_empty() {
             self.shared.publish(&mut state, batch).await;
         }
-        Ok(state.seq)
+        too_large.map_or(Ok(state.seq), Err)
     }
 
     /// The last sequence number.

@@ -139,12 +139,16 @@ async fn the_publisher_leaves_out_what_changes_nothing_and_refuses_the_too_large
     assert_eq!(publisher.put("a", Bytes::from_static(b"1")).await, Ok(1));
     assert_eq!(publisher.remove("b").await, Ok(1));
     assert_eq!(publisher.remove("a").await, Ok(2));
-    let huge = Bytes::from(vec![0; crate::limits::MAX_PAYLOAD]);
-    assert!(matches!(publisher.put("a", huge).await, Err(BusError::TooLarge { .. })));
+    let huge = FeedChange::Put { key: "a".into(), bytes: Bytes::from(vec![0; crate::limits::MAX_PAYLOAD]) };
+    let other = FeedChange::Put { key: "b".into(), bytes: Bytes::from_static(b"2") };
+    assert!(matches!(publisher.apply(vec![huge.clone()]).await, Err(BusError::TooLarge { .. })));
+    assert_eq!(publisher.seq().await, 2, "there was no old value to take away");
+    assert!(matches!(publisher.apply(vec![huge, other]).await, Err(BusError::TooLarge { .. })));
+    assert_eq!(publisher.seq().await, 3, "the other change is applied");
     let many: Vec<_> = (0..3)
         .map(|n| FeedChange::Put { key: n.to_string(), bytes: Bytes::from(vec![1; 200 * 1024]) })
         .collect();
-    assert_eq!(publisher.apply(many).await, Ok(5), "one delta each: two do not fit one");
+    assert_eq!(publisher.apply(many).await, Ok(6), "one delta each: two do not fit one");
 }
 
 #[tokio::test(start_paused = true)]
