@@ -13,7 +13,9 @@
 mod agent;
 mod config;
 mod find;
+mod json;
 mod fronts;
+mod link;
 mod logs;
 mod mapping_cli;
 mod metrics;

@@ -1,0 +1,193 @@
+//! What an agent tells the bus: its facts as a feed, its events as CloudEvents, its tasks.
+//!
+//! ```text
+//! Inventory ─observer─▶ bounded queue ─▶ FeedPublisher   inventory.<domain>.<agent>.facts.{delta,snapshot}
+//!                                  └──▶ task.<domain>.<id>
+//! Chronicle ─subscription────────────▶ event.<domain>.<kind>.<id>.<what>
+//! ```
+//!
+//! A queue that is full is not waited for: the feed is then set from the whole inventory, so the bus may be late but never wrong.
+
+use crate::json;
+use bus::{Bus, BusError, CloudEvent, Headers, Subject, feed::{FeedChange, FeedName, FeedPace, FeedPublisher}};
+use bytes::Bytes;
+use inventory::{Change, Chronicle, Inventory, Observer, ObserverGuard, chronicle, feed};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+use tokio::sync::{broadcast::error::RecvError, mpsc};
+use tokio_util::sync::CancellationToken;
+use union::{Kind, ObjectId, Schema};
+
+/// Batches of changes that may wait for the bus.
+const QUEUE: usize = 1_024;
+
+/// Whose facts they are.
+#[derive(Clone)]
+pub struct Publisher {
+    /// The bus.
+    pub bus: Arc<dyn Bus>,
+    /// The installation.
+    pub domain: Arc<str>,
+    /// This agent.
+    pub agent: Arc<str>,
+}
+
+struct Tap {
+    queue: mpsc::Sender<Vec<Change>>,
+    overflowed: Arc<AtomicBool>,
+}
+
+impl Observer for Tap {
+    fn changed(&self, changes: &[Change]) {
+        if self.queue.try_send(changes.to_vec()).is_err() {
+            self.overflowed.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// Feeds the bus until dropped.
+pub struct Publishing {
+    _tap: ObserverGuard,
+    _stop: tokio_util::sync::DropGuard,
+}
+
+impl Publisher {
+    /// Opens the feed of `inventory` and follows `chronicle`.
+    pub async fn start(
+        &self,
+        inventory: &Arc<Inventory>,
+        incarnation: u64,
+        chronicle: &Arc<Chronicle>,
+    ) -> Result<Publishing, BusError> {
+        let name = FeedName::new(&self.domain, &self.agent, "facts")?;
+        let feed = FeedPublisher::open(Arc::clone(&self.bus), name, incarnation, FeedPace::default()).await?;
+        let (queue, batches) = mpsc::channel(QUEUE);
+        let overflowed = Arc::new(AtomicBool::new(false));
+        let tap = inventory.observe_all(Arc::new(Tap { queue, overflowed: Arc::clone(&overflowed) }));
+        let stop = CancellationToken::new();
+        let facts = Facts { to: self.clone(), inventory: Arc::clone(inventory), feed, overflowed, told: HashSet::new() };
+        tokio::spawn(stop.clone().run_until_cancelled_owned(facts.run(batches)));
+        tokio::spawn(stop.clone().run_until_cancelled_owned(self.clone().events(Arc::clone(chronicle))));
+        Ok(Publishing { _tap: tap, _stop: stop.drop_guard() })
+    }
+
+    async fn events(self, chronicle: Arc<Chronicle>) {
+        let mut news = chronicle.subscribe();
+        let mut last = 0;
+        loop {
+            match news.recv().await {
+                Ok(event) => {
+                    last = event.number;
+                    self.event(chronicle.inventory().schema(), &event).await;
+                }
+                // The chronicle keeps more than a subscription does: catch up from it.
+                Err(RecvError::Lagged(lost)) => {
+                    tracing::warn!(lost, "events come faster than the bus takes them; catching up from the chronicle");
+                    let missed = chronicle.query(&chronicle::Filter { after: Some(last), ..Default::default() });
+                    news = news.resubscribe();
+                    for event in missed {
+                        last = event.number;
+                        self.event(chronicle.inventory().schema(), &event).await;
+                    }
+                }
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+
+    /// Publishes one event.
+    pub async fn event(&self, schema: &Schema, event: &chronicle::Entry) {
+        let (kind, what) = event.what.split_once('.').unwrap_or(("event", &event.what));
+        let object = event.object.map(|o| o.uuid.to_string()).unwrap_or_default();
+        let cloud = CloudEvent {
+            id: event.id.uuid.to_string(),
+            source: format!("/{}/{}", self.domain, self.agent),
+            kind: format!("hyperglot.{}", event.what),
+            time: json::time(event.time_ms),
+            subject: event.object.map(|o| o.to_string()),
+            data: Bytes::from(json::record(schema, &event.record).to_string()),
+        };
+        let sent = match (Subject::event(&self.domain, kind, &object, what), cloud.headers()) {
+            (Ok(subject), Ok(headers)) => self.bus.publish(&subject, headers, cloud.data).await,
+            (Err(e), _) | (_, Err(e)) => Err(e),
+        };
+        if let Err(e) = sent {
+            tracing::debug!(what = &*event.what, error = %e, "an event did not reach the bus");
+        }
+    }
+
+    async fn task(&self, schema: &Schema, change: &Change) {
+        let Some(record) = &change.new else { return };
+        let body = Bytes::from(json::record(schema, record).to_string());
+        let Ok(subject) = Subject::task(&self.domain, &change.id.uuid.to_string()) else { return };
+        if let Err(e) = self.bus.publish(&subject, Headers::new(), body).await {
+            tracing::debug!(task = %change.id, error = %e, "a task's step did not reach the bus");
+        }
+    }
+}
+
+/// Sets the feed to what the inventory holds.
+struct Facts {
+    to: Publisher,
+    inventory: Arc<Inventory>,
+    feed: FeedPublisher,
+    overflowed: Arc<AtomicBool>,
+    /// What the feed holds.
+    told: HashSet<ObjectId>,
+}
+
+impl Facts {
+    async fn run(mut self, mut batches: mpsc::Receiver<Vec<Change>>) {
+        while let Some(batch) = batches.recv().await {
+            if self.overflowed.swap(false, Ordering::AcqRel) {
+                while batches.try_recv().is_ok() {}
+                tracing::warn!("facts change faster than the bus takes them; setting the feed anew");
+                self.renew().await;
+            } else {
+                self.tell(&batch).await;
+            }
+        }
+    }
+
+    async fn renew(&mut self) {
+        let all = self.inventory.everything();
+        let now: HashSet<ObjectId> = all.iter().map(|c| c.id).collect();
+        let gone = self.told.difference(&now).map(|id| FeedChange::Remove { key: id.to_string() }).collect();
+        self.told.retain(|id| now.contains(id));
+        self.set(gone).await;
+        self.tell(&all).await;
+    }
+
+    async fn tell(&mut self, batch: &[Change]) {
+        let schema = Arc::clone(self.inventory.schema());
+        let mut changes = Vec::with_capacity(batch.len());
+        for change in batch {
+            let (key, bytes) = feed::encode(&schema, change);
+            changes.push(match bytes {
+                Some(bytes) => {
+                    self.told.insert(change.id);
+                    FeedChange::Put { key, bytes: Bytes::from(bytes) }
+                }
+                None => {
+                    self.told.remove(&change.id);
+                    FeedChange::Remove { key }
+                }
+            });
+        }
+        self.set(changes).await;
+        for change in batch.iter().filter(|c| c.id.kind == Kind::Task) {
+            self.to.task(&schema, change).await;
+        }
+    }
+
+    async fn set(&self, changes: Vec<FeedChange>) {
+        if let Err(e) = self.feed.apply(changes).await {
+            tracing::error!(error = %e, "a fact is too large for the bus; replicas will not see it");
+        }
+    }
+}
