@@ -110,8 +110,8 @@ impl Limiter {
     }
 }
 
-/// The part of an address that one subscriber has to itself.
-fn network(remote: IpAddr) -> IpAddr {
+/// The part of an address that one subscriber has to itself: an IPv4 address, or the /64 of an IPv6 address.
+pub fn network(remote: IpAddr) -> IpAddr {
     match remote.to_canonical() {
         IpAddr::V6(v6) => {
             let [a, b, c, d, ..] = v6.segments();
