@@ -1,6 +1,27 @@
-//! Lanes: the one place that orders commands to one object, and performs them.
+//! Lanes: the one place that orders commands to one object, and performs them. All management servers meet here.
+//!
+//! ```text
+//! front ─ submit ─▶ queue (conflict table of the protocol that asked)
+//!                     │ its turn
+//!                     ▼
+//!   guard ─▶ operation shown, task active ─▶ lower (effect table of the target) ─▶ perform each call by the deadline
+//!     │ refused: looked at afresh, then refused        │ answer lost: probe, never guess
+//!     ▼                                                ▼
+//!   Refused                     reread until the effect is there ─▶ operation gone ─▶ Done(revision) | Failed | Unknown
+//! ```
+//!
+//! Limits: 64 commands wait in a lane, 4,096 in an owner; one more is answered Busy at once.
 #![forbid(unsafe_code)]
 
+pub mod owner;
+mod perform;
+pub mod queue;
+pub mod rules;
 pub mod target;
+pub mod ticket;
 
+pub use owner::{Limits, Owner, Reply};
+pub use queue::Conflict;
+pub use rules::Rules;
 pub use target::{NativeCall, Progress, Target, TargetError};
+pub use ticket::Ticket;

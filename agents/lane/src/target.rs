@@ -95,6 +95,11 @@ pub trait Target: Send + Sync {
     /// Reads the object from the hypervisor and puts what it says into the inventory; returns the revision that holds it. An object
     /// that is gone is removed there, which is no error.
     async fn reread(&self, id: ObjectId, deadline: Instant) -> Result<Revision, TargetError>;
+
+    /// Lets go of the long call that is being made to an object, as far as the hypervisor can. Called when its command was outrun.
+    async fn abort(&self, _object: ObjectId, _deadline: Instant) -> Result<(), TargetError> {
+        Err(TargetError::Unsupported("abort".to_owned()))
+    }
 }
 
 impl fmt::Debug for dyn Target {

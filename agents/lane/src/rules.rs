@@ -1,0 +1,33 @@
+//! What a lane asks of the mappings.
+
+use crate::{queue::Conflict, target::NativeCall};
+use inventory::Inventory;
+use union::{Command, Origin, Record, command::Cause};
+
+/// The tables that decide, guard and lower. Guards and conflicts are those of the protocol that asked; effects those of the target.
+pub trait Rules: Send + Sync {
+    /// What happens to a command asked through `origin` with verb `arriving` while `running` runs or waits.
+    fn conflict(&self, origin: &Origin, running: &str, arriving: &str) -> Conflict;
+
+    /// The first guard that refuses the command, as the cause with the native fault and its fields.
+    fn guard(&self, command: &Command, object: &Record, around: &Inventory) -> Result<(), Cause>;
+
+    /// The target's calls for the command, by its protocol's effect table; none: nothing to do. A verb that the table refuses, or does
+    /// not have, is a cause.
+    fn lower(
+        &self,
+        protocol: &str,
+        command: &Command,
+        object: &Record,
+        around: &Inventory,
+    ) -> Result<Vec<NativeCall>, Cause>;
+
+    /// Whether the effect is there; `None`: it leaves nothing to look at.
+    fn expected(
+        &self,
+        protocol: &str,
+        command: &Command,
+        object: &Record,
+        around: &Inventory,
+    ) -> Option<bool>;
+}
