@@ -246,7 +246,7 @@ impl Owner {
                         return Err(Cause::new(Code::InvalidState, message));
                     }
                     let target = Arc::clone(&running.load.target);
-                    if let Some((jobs, _)) = queue.finish(command) {
+                    if let Some(jobs) = queue.finish(command) {
                         self.give_up(lanes, jobs, "cancelled");
                     }
                     self.abort(&target, object);
@@ -300,7 +300,7 @@ impl Owner {
         let mut guard = self.lanes.lock();
         let lanes = &mut *guard;
         let Some(queue) = lanes.lanes.get_mut(&object) else { return };
-        let Some((ended, _)) = queue.finish(run.command.id) else { return };
+        let Some(ended) = queue.finish(run.command.id) else { return };
         let outcome = match (outcome, self.clear(object)) {
             (Outcome::Done { revision, result, already }, Some(cleared)) => {
                 Outcome::Done { revision: revision.max(cleared), result, already }

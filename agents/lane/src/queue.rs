@@ -148,13 +148,14 @@ impl<T> Queue<T> {
         (Arrival::Queued, None)
     }
 
-    /// The running job `id` ended, or is given up. Gives it and its followers, and the job that runs now. `None`: another runs, `id` was outrun.
-    pub fn finish(&mut self, id: CommandId) -> Option<(Vec<Job<T>>, Option<&Job<T>>)> {
+    /// The running job `id` ended, or is given up: it and its followers leave, and the first that waits runs. `None`: another runs, `id`
+    /// was outrun.
+    pub fn finish(&mut self, id: CommandId) -> Option<Vec<Job<T>>> {
         if self.running.as_ref()?.job.id != id {
             return None;
         }
         let ended = std::mem::replace(&mut self.running, self.waiting.pop_front())?;
-        Some((ended.all().collect(), self.running.as_ref().map(|e| &e.job)))
+        Some(ended.all().collect())
     }
 
     /// Takes a waiting job out. A follower is taken alone.
