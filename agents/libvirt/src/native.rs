@@ -4,12 +4,14 @@
 //! uri         `qemu+tls://host/system?...` -> where to connect and what to open there
 //! transport   unix socket, TCP, TLS (and the server's welcome byte)
 //! connection  calls by serial, replies in any order, events, keepalive, deadlines
+//! api         the questions a reader asks
 //! call        why a call failed
 //! ```
 //!
 //! Limits: calls in flight a connection [`connection::IN_FLIGHT`] (libvirtd stops reading a client that has more), calls waiting for one
 //! of those [`connection::WAITING`], events not yet read [`connection::EVENTS`].
 
+pub mod api;
 pub mod call;
 pub mod connection;
 pub mod transport;

@@ -148,6 +148,24 @@ impl Connection {
         found.cloned().ok_or_else(|| CallError::NoProcedure(name.to_owned()))
     }
 
+    /// Makes a call whose args are a struct already, or none.
+    ///
+    /// # Errors
+    /// As [`Connection::call`].
+    pub async fn perform(
+        &self,
+        procedure: Arc<Procedure>,
+        args: Option<XdrValue>,
+        deadline: Instant,
+    ) -> Result<XdrValue, CallError> {
+        let mut payload = BytesMut::new();
+        if let Some((of, value)) = procedure.args.as_ref().zip(args.as_ref()) {
+            xdr::encode(of, value, &mut payload)
+                .map_err(|cause| CallError::Arguments { procedure: procedure.name.to_string(), cause })?;
+        }
+        self.exchange(procedure, &payload, deadline).await
+    }
+
     async fn exchange(
         &self,
         procedure: Arc<Procedure>,

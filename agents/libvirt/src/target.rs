@@ -1,0 +1,240 @@
+//! The target: a libvirt whose facts are kept fresh in the inventory, and that performs the lane's calls.
+//!
+//! ```text
+//!             ┌────────────── lost: keepalive, end of stream, an unanswered question ─────────────┐
+//!             ▼                                                                                   │
+//!  connecting ──open──▶ syncing ──register events, read everything──▶ in step ──events, figures──┘
+//!      ▲  │ wait, twice as long each time (0.2 s to 15 s)                │
+//!      └──┘                                                              └ everything again every minute: what no event tells
+//! ```
+//! While it is not in step its host is NOT_RESPONDING and so are its VMs and pools; the facts stay. What libvirt no longer names is
+//! removed when libvirt says so, never because it does not answer.
+//!
+//! Rooms: `supervise` is the picture above; `reader` asks and puts; `commands` are connections for the lane's calls, apart from the
+//! reader's, so that slow calls and facts do not wait for each other; `arguments` lowers them.
+
+mod arguments;
+mod commands;
+mod reader;
+mod supervise;
+
+use crate::{
+    fault,
+    native::{
+        self,
+        api::{Api, Handle, uuid_value},
+        connection::Keepalive,
+        uri::{BadUri, Uri},
+    },
+    task,
+};
+use arguments::{BadArgument, Calls};
+use async_trait::async_trait;
+use commands::Commands;
+use inventory::Inventory;
+use lane::{NativeCall, Progress, Target, TargetError};
+use mapping::edit::DocumentMap;
+use reader::Reader;
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use tokio::{sync::watch, time::Instant};
+use tokio_util::task::AbortOnDropHandle;
+use union::{
+    Clock, Kind, ObjectId, Value,
+    command::{Code, Revision},
+};
+use wire::xdr::{SchemaError, XdrValue};
+
+/// One libvirt.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its name in the configuration, for people.
+    pub name: String,
+    /// Its address, see [`native::uri`].
+    pub uri: String,
+    /// Where a user's own sockets are (`XDG_RUNTIME_DIR`), for `qemu:///session`.
+    pub runtime_dir: Option<PathBuf>,
+    /// How long a question of the reader may take.
+    pub patience: Duration,
+    /// How often usage is read.
+    pub stats_every: Duration,
+    /// How often everything is read again: what no event tells (snapshots, managed saves removed, sizes).
+    pub refresh_every: Duration,
+    /// How a connection notices that the server is gone.
+    pub keepalive: Keepalive,
+}
+
+impl Config {
+    /// The usual times.
+    pub fn new(name: &str, uri: &str) -> Config {
+        Config {
+            name: name.to_owned(),
+            uri: uri.to_owned(),
+            runtime_dir: None,
+            patience: Duration::from_secs(10),
+            stats_every: Duration::from_secs(10),
+            refresh_every: Duration::from_secs(60),
+            keepalive: Keepalive::default(),
+        }
+    }
+}
+
+/// A target that cannot even be tried.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Its address is none.
+    #[error(transparent)]
+    Uri(#[from] BadUri),
+    /// The RPC schema is broken.
+    #[error("mappings/libvirt/schema/remote.schema: {0}")]
+    Schema(#[from] SchemaError),
+}
+
+/// Where a target stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Not yet in step for the first time.
+    Connecting,
+    /// The inventory is what libvirt says.
+    InStep,
+    /// It was or could not be reached, and why; it is being tried again.
+    Lost(String),
+}
+
+/// A libvirt.
+pub struct Libvirt {
+    config: Config,
+    reader: Arc<Reader>,
+    commands: Commands,
+    calls: Calls,
+    status: watch::Receiver<Status>,
+    _supervisor: AbortOnDropHandle<()>,
+}
+
+/// Starts to keep the inventory in step with a libvirt, in the background, for as long as the target lives. `rows` are those of
+/// `mappings/libvirt/domain.toml`.
+///
+/// # Errors
+/// The address is none. That nobody answers there is no error: it is tried again.
+pub fn connect(
+    config: Config,
+    rows: Arc<DocumentMap>,
+    inventory: Arc<Inventory>,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<Libvirt>, ConfigError> {
+    let uri = Arc::new(Uri::parse(&config.uri, config.runtime_dir.as_deref())?);
+    let schema = native::schema()?;
+    let reader = Arc::new(Reader::new(config.name.clone(), uri.clone(), rows, inventory, clock));
+    let (sender, status) = watch::channel(Status::Connecting);
+    let supervisor = supervise::run(config.clone(), uri.clone(), schema.clone(), reader.clone(), sender);
+    let calls = Calls::new(&schema);
+    let commands = Commands::new(uri, schema, config.keepalive);
+    let supervisor = AbortOnDropHandle::new(tokio::spawn(supervisor));
+    Ok(Arc::new(Libvirt { config, reader, commands, calls, status, _supervisor: supervisor }))
+}
+
+impl Libvirt {
+    /// Where it stands now.
+    pub fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    /// Tells every change of where it stands.
+    pub fn watch(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// Waits until the inventory is in step with it for the first time, or until it is lost; says which.
+    pub async fn settled(&self) -> Status {
+        let mut status = self.status.clone();
+        match status.wait_for(|s| *s != Status::Connecting).await {
+            Ok(status) => status.clone(),
+            Err(_) => Status::Lost("the target has ended".into()),
+        }
+    }
+
+    /// Its host, once it has been in step.
+    pub fn host(&self) -> Option<ObjectId> {
+        self.reader.host()
+    }
+
+    /// The domain that a call about `object` is about.
+    fn domain(&self, object: ObjectId) -> Option<Handle> {
+        if object.kind != Kind::Vm {
+            return None;
+        }
+        let record = self.reader.inventory().record(object)?;
+        let name = crate::inventory::get(self.reader.inventory().schema(), &record, "name");
+        let name: Arc<str> = Arc::from(name.as_str()?);
+        let schema = native::schema().ok()?;
+        let fields = vec![
+            ("name", XdrValue::Text(name.clone())),
+            ("uuid", uuid_value(object.uuid)),
+            ("id", XdrValue::Int(-1)),
+        ];
+        let wire = wire::xdr::record(schema.structure("remote_nonnull_domain")?, fields).ok()?;
+        Some(Handle { name, uuid: object.uuid, wire })
+    }
+}
+
+#[async_trait]
+impl Target for Libvirt {
+    fn protocol(&self) -> &str {
+        "libvirt"
+    }
+
+    fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    fn holds(&self, id: ObjectId) -> bool {
+        self.reader.holds(id)
+    }
+
+    async fn perform(
+        &self,
+        object: ObjectId,
+        call: &NativeCall,
+        deadline: Instant,
+        progress: Progress,
+    ) -> Result<Value, TargetError> {
+        let unsupported = || TargetError::Unsupported(call.call.to_string());
+        let procedure = self.calls.find(&call.call).ok_or_else(unsupported)?.clone();
+        let args = arguments::lower(&procedure, &call.args, self.reader.inventory()).map_err(refused)?;
+        if let Status::Lost(reason) = self.status() {
+            return Err(TargetError::Unreachable(reason));
+        }
+        let connection = self.commands.connection(deadline).await.map_err(|e| fault::unopened(&e))?;
+        let sent = connection.perform(procedure, args, deadline);
+        let answer = match self.domain(object) {
+            Some(dom) => {
+                let api = self.reader.api().map(|api| Api { patience: Duration::from_secs(2), ..api });
+                task::watched(api.as_ref(), &dom, &progress, sent).await
+            }
+            None => sent.await,
+        };
+        answer.map(|_| Value::Absent).map_err(fault::lift)
+    }
+
+    async fn reread(&self, id: ObjectId, deadline: Instant) -> Result<Revision, TargetError> {
+        let Some(api) = self.reader.api() else {
+            return Err(TargetError::Unreachable(match self.status() {
+                Status::Lost(reason) => reason,
+                _ => "there is no session yet".into(),
+            }));
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let api = Api { patience: left.min(api.patience), ..api };
+        match tokio::time::timeout_at(deadline, self.reader.reread(&api, id)).await {
+            Ok(read) => read.map_err(fault::lift),
+            Err(_) => Err(TargetError::TimedOut),
+        }
+    }
+}
+
+fn refused(error: BadArgument) -> TargetError {
+    let means = match error {
+        BadArgument::NoObject { .. } => Code::NotFound,
+        BadArgument::Mismatch { .. } | BadArgument::Encode(_) => Code::InvalidArgument,
+    };
+    TargetError::Failed { code: 0, means: Some(means), message: error.to_string() }
+}

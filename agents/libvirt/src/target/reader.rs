@@ -1,0 +1,511 @@
+//! Asks libvirt and puts what it says into the inventory, object by object. One read of an object at a time, so that an older answer
+//! never overwrites a newer one.
+
+use crate::{
+    inventory::{
+        Names, document,
+        domain::{self, Surroundings},
+        get, host, network, owned, pool, set, snapshot,
+        stats::{self, Counters, Sample},
+    },
+    native::{
+        api::{Api, Handle, Sizes},
+        call::CallError,
+        uri::{Transport, Uri},
+    },
+};
+use inventory::{Inventory, Put};
+use mapping::edit::{DocumentMap, Tree};
+use parking_lot::{Mutex, RwLock};
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+use union::{
+    Clock, Kind, ObjectId, Record, Schema, SlotSet, Value,
+    command::Revision,
+    pb::{Connection, PowerState},
+};
+use uuid::Uuid;
+
+/// What a target knows of its libvirt, over all its connections.
+pub struct Reader {
+    target: String,
+    uri: Arc<Uri>,
+    rows: Arc<DocumentMap>,
+    inventory: Arc<Inventory>,
+    clock: Arc<dyn Clock>,
+    schema: Arc<Schema>,
+    api: RwLock<Option<Api>>,
+    names: RwLock<Option<Names>>,
+    held: RwLock<FxHashSet<ObjectId>>,
+    around: RwLock<Surroundings>,
+    /// VMs whose start was told since they were last read.
+    started: Mutex<FxHashMap<Uuid, i64>>,
+    samples: Mutex<FxHashMap<ObjectId, Sample>>,
+    locks: Mutex<FxHashMap<ObjectId, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl Reader {
+    pub fn new(
+        target: String,
+        uri: Arc<Uri>,
+        rows: Arc<DocumentMap>,
+        inventory: Arc<Inventory>,
+        clock: Arc<dyn Clock>,
+    ) -> Reader {
+        let schema = inventory.schema().clone();
+        Reader {
+            target,
+            uri,
+            rows,
+            inventory,
+            clock,
+            schema,
+            api: RwLock::new(None),
+            names: RwLock::new(None),
+            held: RwLock::default(),
+            around: RwLock::default(),
+            started: Mutex::default(),
+            samples: Mutex::default(),
+            locks: Mutex::default(),
+        }
+    }
+
+    pub fn inventory(&self) -> &Arc<Inventory> {
+        &self.inventory
+    }
+
+    /// The session's questions; `None`: there is no session in step.
+    pub fn api(&self) -> Option<Api> {
+        self.api.read().clone()
+    }
+
+    /// From now on this session is in step, or none is.
+    pub fn set_api(&self, api: Option<Api>) {
+        *self.api.write() = api;
+    }
+
+    pub fn host(&self) -> Option<ObjectId> {
+        self.names.read().as_ref().map(Names::host)
+    }
+
+    pub fn holds(&self, id: ObjectId) -> bool {
+        self.held.read().contains(&id)
+    }
+
+    fn names(&self) -> Result<Names, CallError> {
+        let names = self.names.read().clone();
+        names.ok_or_else(|| CallError::NotSent("the host has not been read yet".into()))
+    }
+
+    fn lock(&self, id: ObjectId) -> Arc<tokio::sync::Mutex<()>> {
+        self.locks.lock().entry(id).or_default().clone()
+    }
+
+    /// Puts objects whose facts are all libvirt's.
+    fn put(&self, objects: Vec<(ObjectId, Record)>) -> Revision {
+        self.held.write().extend(objects.iter().map(|(id, _)| *id));
+        let puts = objects.into_iter().map(|(id, record)| {
+            let slots = owned(&self.schema, id.kind, &[]);
+            Put::Part(id, record, slots)
+        });
+        self.inventory.apply(puts.collect())
+    }
+
+    fn remove(&self, ids: &[ObjectId]) -> Revision {
+        let mut held = self.held.write();
+        let gone: Vec<ObjectId> = ids.iter().copied().filter(|id| held.remove(id)).collect();
+        drop(held);
+        self.samples.lock().retain(|id, _| !gone.contains(id));
+        self.locks.lock().retain(|id, lock| !gone.contains(id) || Arc::strong_count(lock) > 1);
+        self.inventory.apply(gone.into_iter().map(Put::Remove).collect())
+    }
+
+    fn held(&self, kind: Kind) -> Vec<ObjectId> {
+        self.held.read().iter().filter(|id| id.kind == kind).copied().collect()
+    }
+
+    /// Reads the host and what VMs refer to; gives the domains there are. What is no longer named is removed, VMs apart.
+    pub async fn surroundings(&self, api: &Api) -> Result<Vec<Handle>, CallError> {
+        let answers = host::Answers {
+            node: api.node().await?,
+            capabilities: api.capabilities().await?,
+            sysinfo: api.sysinfo().await?,
+            devices: api.network_devices().await?,
+        };
+        let names = host::names(&answers, &self.uri.name);
+        let before = self.names.write().replace(names.clone());
+        if before.is_some_and(|before| before.host() != names.host()) {
+            tracing::warn!(target = %self.target, "another host answers at this target's address");
+        }
+        let address = match &self.uri.transport {
+            Transport::Unix(_) => None,
+            Transport::Tcp { host, .. } | Transport::Tls { host, .. } => host.parse().ok(),
+        };
+        let mut record = host::lift(&self.schema, &answers, address);
+        let mut seen = Vec::new();
+        let mut around = Surroundings { cpu_mhz: answers.node.mhz, ..Surroundings::default() };
+        for net in api.networks().await? {
+            seen.extend(self.read_network(api, &names, &net, &mut around).await?);
+        }
+        for pool in api.pools().await? {
+            seen.extend(self.read_pool(api, &names, &pool, &mut around).await?);
+        }
+        around.pools.sort_by(|a, b| a.name.cmp(&b.name));
+        let refs = |kind| {
+            Value::list(
+                seen.iter().map(|(id, _)| *id).filter(|id: &ObjectId| id.kind == kind).map(Value::Ref),
+            )
+        };
+        set(&self.schema, &mut record, "network_ids", refs(Kind::Network));
+        set(&self.schema, &mut record, "storage_pool_ids", refs(Kind::StoragePool));
+        // Figures are the counters', not these answers'.
+        let figures = ["cpu_usage_mhz", "memory_usage_bytes", "uptime_s", "boot_time_ms"];
+        let slots = owned(&self.schema, Kind::Host, &figures);
+        self.held.write().insert(names.host());
+        self.inventory.apply(vec![Put::Part(names.host(), record, slots)]);
+        let ids: FxHashSet<ObjectId> = seen.iter().map(|(id, _)| *id).collect();
+        self.put(seen);
+        let bridges = self.replace_around(around, &names);
+        let domains = api.domains().await?;
+        let gone: Vec<ObjectId> = [Kind::Network, Kind::StoragePool, Kind::Volume]
+            .into_iter()
+            .flat_map(|kind| self.held(kind))
+            .filter(|id| !ids.contains(id) && !bridges.contains(id))
+            .collect();
+        self.remove(&gone);
+        Ok(domains)
+    }
+
+    /// Takes over what was read; plain bridges, which only domains name, stay known as long as no network has them.
+    fn replace_around(&self, mut next: Surroundings, names: &Names) -> FxHashSet<ObjectId> {
+        let mut around = self.around.write();
+        let mut kept = FxHashSet::default();
+        for (name, id) in &around.bridges {
+            if *id == names.bridge(name) && !next.bridges.contains_key(name) {
+                next.bridges.insert(name.clone(), *id);
+                kept.insert(*id);
+            }
+        }
+        *around = next;
+        kept
+    }
+
+    async fn read_network(
+        &self,
+        api: &Api,
+        names: &Names,
+        net: &Handle,
+        around: &mut Surroundings,
+    ) -> Result<Option<(ObjectId, Record)>, CallError> {
+        let (xml, flags) = match api.network_facts(net).await {
+            Ok(facts) => facts,
+            // It went between the list and the question.
+            Err(CallError::Native(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let id = names.network(net.uuid);
+        let Some(record) =
+            self.readable(network::lift(&self.schema, names.host(), &xml, flags), "network", &net.name)
+        else {
+            return Ok(None);
+        };
+        around.networks.insert(net.name.to_string(), id);
+        if let Some(bridge) = get(&self.schema, &record, "bridge").as_str() {
+            around.bridges.insert(bridge.to_owned(), id);
+        }
+        Ok(Some((id, record)))
+    }
+
+    async fn read_pool(
+        &self,
+        api: &Api,
+        names: &Names,
+        native: &Handle,
+        around: &mut Surroundings,
+    ) -> Result<Vec<(ObjectId, Record)>, CallError> {
+        let (xml, sizes, flags) = match api.pool_facts(native).await {
+            Ok(facts) => facts,
+            Err(CallError::Native(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let lifted = pool::lift(&self.schema, names.host(), &xml, sizes, flags);
+        let Some(record) = self.readable(lifted, "pool", &native.name) else { return Ok(Vec::new()) };
+        let id = names.pool(native.uuid);
+        let text =
+            |record: &Record, field: &str| get(&self.schema, record, field).as_str().map(str::to_owned);
+        let [active, ..] = flags;
+        around.pools.push(domain::Pool {
+            id,
+            name: native.name.to_string(),
+            path: text(&record, "path"),
+            active,
+            directory: matches!(text(&record, "backing").as_deref(), Some("dir" | "fs" | "netfs")),
+        });
+        let mut read = vec![(id, record)];
+        if active {
+            for volume in api.volumes(native).await? {
+                let (id, record) = pool::volume(&self.schema, names, native.uuid, &volume);
+                if let Some(path) = text(&record, "path") {
+                    around.by_name.insert((native.name.to_string(), volume.name.to_string()), path.clone());
+                    let known = domain::Volume {
+                        id,
+                        pool: names.pool(native.uuid),
+                        path: path.clone(),
+                        sizes: volume.sizes,
+                    };
+                    around.volumes.insert(path, known);
+                }
+                read.push((id, record));
+            }
+        }
+        Ok(read)
+    }
+
+    fn readable<T, E: std::fmt::Display>(&self, read: Result<T, E>, what: &str, name: &str) -> Option<T> {
+        read.inspect_err(
+            |error| tracing::warn!(target = %self.target, what, name, %error, "a description cannot be read"),
+        )
+        .ok()
+    }
+
+    /// Reads one object again.
+    pub async fn reread(&self, api: &Api, id: ObjectId) -> Result<Revision, CallError> {
+        let lock = self.lock(id);
+        let _one = lock.lock().await;
+        match id.kind {
+            Kind::Vm => self.reread_vm(api, id.uuid).await,
+            // Places around the VMs are few and told by rare events: all of them are read.
+            _ => {
+                self.surroundings(api).await?;
+                Ok(self.inventory.revision())
+            }
+        }
+    }
+
+    /// Reads a VM; it is removed if libvirt has none with this uuid.
+    async fn reread_vm(&self, api: &Api, uuid: Uuid) -> Result<Revision, CallError> {
+        let names = self.names()?;
+        match api.domain(uuid).await? {
+            Some(handle) => match self.read_vm(api, &names, &handle).await {
+                // It went while it was read.
+                Err(error) if error.native_code() == Some(crate::native::api::NO_DOMAIN) => {
+                    Ok(self.remove_vm(&names, uuid))
+                }
+                read => read,
+            },
+            None => Ok(self.remove_vm(&names, uuid)),
+        }
+    }
+
+    fn snapshots_of(&self, vm: ObjectId) -> Vec<ObjectId> {
+        let mut found = Vec::new();
+        if let Some(slot) = self.schema.slot(Kind::Snapshot, "vm_id") {
+            self.inventory.referring(Kind::Snapshot, slot, vm, &mut found);
+        }
+        found
+    }
+
+    fn remove_vm(&self, names: &Names, uuid: Uuid) -> Revision {
+        let vm = names.vm(uuid);
+        let mut gone = self.snapshots_of(vm);
+        gone.push(vm);
+        self.started.lock().remove(&uuid);
+        self.remove(&gone)
+    }
+
+    async fn read_vm(&self, api: &Api, names: &Names, handle: &Handle) -> Result<Revision, CallError> {
+        let vm = names.vm(handle.uuid);
+        let xml = api.domain_xml(handle).await?;
+        let state = api.domain_state(handle).await?;
+        let (snapshot_documents, current) = api.snapshots(handle).await?;
+        let Some(document) = self.readable(document(&xml), "domain", &handle.name) else {
+            return Ok(self.inventory.revision());
+        };
+        let Some(tree) = self.readable(Tree::parse(&xml), "domain", &handle.name) else {
+            return Ok(self.inventory.revision());
+        };
+        let got = self.rows.get(&tree);
+        for gap in &got.gaps {
+            tracing::info!(target = %self.target, vm = %handle.name, path = %gap.path, value = %gap.value, why = %gap.why, "mapping.gap");
+        }
+        self.note_bridges(names, document.root());
+        let around = self.around.read().clone();
+        let sizes = self.sizes_elsewhere(api, handle, &got.record, &around).await?;
+        let snapshots =
+            snapshot::lift(&self.schema, names, handle.uuid, &snapshot_documents, current.as_deref());
+        let answers = domain::Answers {
+            rows: got.record,
+            document: &document,
+            state,
+            sizes,
+            snapshots: &snapshots,
+            started_ms: self.started_ms(vm, state),
+        };
+        let (record, slots) = domain::lift(&self.schema, names, handle.uuid, &around, answers);
+        Ok(self.put_vm(vm, record, slots, snapshots.records))
+    }
+
+    fn put_vm(
+        &self,
+        vm: ObjectId,
+        record: Record,
+        slots: SlotSet,
+        snapshots: Vec<(ObjectId, Record)>,
+    ) -> Revision {
+        let kept: FxHashSet<ObjectId> = snapshots.iter().map(|(id, _)| *id).collect();
+        let gone: Vec<ObjectId> = self.snapshots_of(vm).into_iter().filter(|id| !kept.contains(id)).collect();
+        let mut held = self.held.write();
+        held.insert(vm);
+        held.extend(kept);
+        held.retain(|id| !gone.contains(id));
+        drop(held);
+        let all = owned(&self.schema, Kind::Snapshot, &[]);
+        let mut puts = vec![Put::Part(vm, record, slots)];
+        puts.extend(snapshots.into_iter().map(|(id, record)| Put::Part(id, record, all)));
+        puts.extend(gone.into_iter().map(Put::Remove));
+        self.inventory.apply(puts)
+    }
+
+    /// When the running guest was started: told by an event, or seen between two reads; else what was known.
+    fn started_ms(&self, vm: ObjectId, state: crate::native::api::State) -> Option<i64> {
+        let told = self.started.lock().remove(&vm.uuid);
+        let before = self.inventory.record(vm);
+        let was = before.as_ref().and_then(|r| get(&self.schema, r, "power_state").as_int());
+        let off = [PowerState::Stopped, PowerState::Suspended, PowerState::Crashed].map(|s| s as i64);
+        let runs = matches!(domain::power_state(state), PowerState::Running | PowerState::Paused);
+        let seen = (runs && was.is_some_and(|was| off.contains(&was))).then(|| self.clock.now_ms());
+        told.or(seen).or_else(|| before.and_then(|r| get(&self.schema, &r, "boot_time_ms").as_int()))
+    }
+
+    /// A lifecycle event said that the domain started.
+    pub fn note_start(&self, uuid: Uuid) {
+        self.started.lock().insert(uuid, self.clock.now_ms());
+    }
+
+    fn note_bridges(&self, names: &Names, root: wire::xml::Element<'_>) {
+        for bridge in domain::bridges(root) {
+            let id = names.bridge(bridge);
+            let mut around = self.around.write();
+            if around.bridges.contains_key(bridge) {
+                continue;
+            }
+            around.bridges.insert(bridge.to_owned(), id);
+            drop(around);
+            self.put(vec![(id, network::bridge(&self.schema, names.host(), bridge))]);
+        }
+    }
+
+    /// Sizes of the disks that no pool knows.
+    async fn sizes_elsewhere(
+        &self,
+        api: &Api,
+        handle: &Handle,
+        vm: &Record,
+        around: &Surroundings,
+    ) -> Result<HashMap<String, Sizes>, CallError> {
+        let mut sizes = HashMap::new();
+        let disks = get(&self.schema, vm, "disks").clone();
+        for disk in disks.items().iter().filter_map(Value::as_record) {
+            let path = get(&self.schema, disk, "path").as_str();
+            let Some(target) = get(&self.schema, disk, "id").as_str() else { continue };
+            if path.is_some_and(|p| around.volumes.contains_key(p)) {
+                continue;
+            }
+            if let Some(found) = api.disk_sizes(handle, target).await? {
+                sizes.insert(target.to_owned(), found);
+            }
+        }
+        Ok(sizes)
+    }
+
+    /// The VMs held here that are not among `domains`.
+    pub fn missing(&self, domains: &[Handle]) -> Vec<ObjectId> {
+        let named: FxHashSet<Uuid> = domains.iter().map(|d| d.uuid).collect();
+        self.held(Kind::Vm).into_iter().filter(|vm| !named.contains(&vm.uuid)).collect()
+    }
+
+    /// The figures of the host and of the VMs that run.
+    pub async fn figures(&self, api: &Api) -> Result<(), CallError> {
+        let names = self.names()?;
+        let cpu = api.node_counters("NODE_GET_CPU_STATS", "cpuNum").await?;
+        let memory = api.node_counters("NODE_GET_MEMORY_STATS", "cellNum").await?;
+        let mhz = self.around.read().cpu_mhz;
+        let mut fields = BTreeMap::new();
+        if let Some(spent) = stats::host_busy_ns(&cpu) {
+            fields.insert("cpu_usage_mhz", self.usage(names.host(), spent, mhz));
+        }
+        fields.insert("memory_usage_bytes", stats::host_used_bytes(&memory));
+        let values = fields
+            .into_iter()
+            .filter_map(|(field, value)| Some((self.schema.slot(Kind::Host, field)?, Value::Int(value?))));
+        let mut puts = vec![Put::Slots(names.host(), values.collect())];
+        let domains = api.domain_stats().await?;
+        for (handle, params) in &domains {
+            let vm = names.vm(handle.uuid);
+            let Some(record) = self.inventory.record(vm) else { continue };
+            let power = get(&self.schema, &record, "power_state").as_int();
+            if ![PowerState::Running as i64, PowerState::Paused as i64].iter().any(|s| power == Some(*s)) {
+                continue;
+            }
+            let counters = Counters::read(params);
+            let usage = counters.cpu_ns.and_then(|ns| self.usage(vm, ns, mhz));
+            let booted = get(&self.schema, &record, "boot_time_ms").as_int();
+            let uptime = booted.map(|ms| self.clock.now_ms().saturating_sub(ms) / 1000);
+            puts.push(Put::Slots(vm, stats::vm(&self.schema, counters, usage, uptime)));
+        }
+        self.inventory.apply(puts);
+        for (handle, _) in &domains {
+            self.addresses(api, &names, handle).await?;
+        }
+        Ok(())
+    }
+
+    /// MHz since the last time; `None` the first time.
+    fn usage(&self, id: ObjectId, spent_ns: i64, mhz: i64) -> Option<i64> {
+        let now = Sample { spent_ns, at: self.clock.monotonic() };
+        let before = self.samples.lock().insert(id, now)?;
+        stats::mhz_between(before, now, mhz)
+    }
+
+    /// The addresses of a guest that has NICs: what its agent tells, else what its networks' DHCP servers gave.
+    async fn addresses(&self, api: &Api, names: &Names, handle: &Handle) -> Result<(), CallError> {
+        let vm = names.vm(handle.uuid);
+        let Some(record) = self.inventory.record(vm) else { return Ok(()) };
+        let field = |name| get(&self.schema, &record, name);
+        let running = field("power_state").as_int() == Some(PowerState::Running as i64);
+        if !running || field("nics").is_absent() {
+            return Ok(());
+        }
+        let agent = field("tools").as_int() == Some(union::pb::ToolsState::ToolsRunning as i64);
+        let mut found = if agent { api.addresses(handle, 1).await? } else { Vec::new() };
+        if found.is_empty() {
+            found = api.addresses(handle, 0).await?;
+        }
+        let (nics, first) = domain::guest_nics(&self.schema, &record, &found);
+        let hostname = if agent { api.guest_hostname(handle).await? } else { None };
+        let hostname = hostname.map(|name| Value::str(&name)).into();
+        let values = [("guest_nics", nics), ("guest_ip", first), ("guest_hostname", hostname)];
+        let slots = values.into_iter().filter_map(|(f, v)| Some((self.schema.slot(Kind::Vm, f)?, v)));
+        self.inventory.apply(vec![Put::Slots(vm, slots.collect())]);
+        Ok(())
+    }
+
+    /// The target does not answer: its host, VMs and pools say so and keep their facts.
+    pub fn mark_lost(&self, reason: &str) {
+        self.set_api(None);
+        let lost = Value::Int(Connection::NotResponding as i64);
+        let ids: Vec<ObjectId> = self.held.read().iter().copied().collect();
+        let puts = ids.into_iter().filter_map(|id| {
+            let slot = self.schema.slot(id.kind, "connection")?;
+            Some(Put::Slots(id, vec![(slot, lost.clone())]))
+        });
+        let puts: Vec<Put> = puts.collect();
+        if !puts.is_empty() {
+            tracing::warn!(target = %self.target, reason, "the target does not answer; its last known facts stay");
+            self.inventory.apply(puts);
+        }
+    }
+}

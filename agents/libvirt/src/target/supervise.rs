@@ -1,0 +1,258 @@
+//! The life of a target: connect, read everything, follow the events, and again after a loss.
+
+use super::{Config, Status, reader::Reader};
+use crate::{
+    native::{
+        api::{Api, Handle},
+        call::CallError,
+        connection::Event,
+        uri::Uri,
+    },
+    session,
+};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval_at, sleep},
+};
+use union::{Kind, ObjectId};
+use wire::xdr::{Schema, XdrValue};
+
+/// First and longest wait before another try.
+const WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
+/// Objects read at once; of the five places in flight two stay for the lane.
+const READERS: usize = 3;
+/// The first figures come soon, so that the second sample is there early.
+const FIRST_FIGURES: Duration = Duration::from_secs(1);
+
+/// Domain events that change facts: lifecycle, reboot, disk and tray changes, wake-ups and sleeps, devices added and removed, tunables,
+/// the agent's comings and goings, metadata. Numbers: `virDomainEventID`.
+const DOMAIN_EVENTS: [i32; 12] = [0, 1, 9, 10, 11, 12, 14, 15, 17, 18, 19, 23];
+/// Pool events: lifecycle, refresh. Numbers: `virStoragePoolEventID`.
+const POOL_EVENTS: [i32; 2] = [0, 1];
+/// `VIR_DOMAIN_EVENT_STARTED`.
+const STARTED: i64 = 2;
+
+/// Runs for as long as it is not dropped.
+pub async fn run(
+    config: Config,
+    uri: Arc<Uri>,
+    schema: Arc<Schema>,
+    reader: Arc<Reader>,
+    status: watch::Sender<Status>,
+) {
+    let mut wait = WAIT.0;
+    loop {
+        let reason = match session::open(&uri, schema.clone(), config.keepalive, config.patience).await {
+            Ok((connection, events)) => {
+                let api = Api { connection: connection.clone(), patience: config.patience };
+                let mut life = Life { config: &config, reader: &reader, api, work: Work::default() };
+                let ended = life.live(events, &status, &mut wait).await;
+                let reason = ended.map_or_else(|error| error.to_string(), |reason| reason.to_string());
+                connection.close(&reason);
+                reason
+            }
+            Err(error) => error.to_string(),
+        };
+        reader.mark_lost(&reason);
+        let news = status.send_if_modified(|status| {
+            let lost = Status::Lost(reason.clone());
+            let news = *status != lost;
+            *status = lost;
+            news
+        });
+        if news {
+            tracing::warn!(target = %config.name, %reason, "no session with libvirt; trying again");
+        }
+        sleep(wait).await;
+        wait = (wait * 2).min(WAIT.1);
+    }
+}
+
+/// Objects to read again, each once.
+#[derive(Default)]
+struct Work {
+    queue: VecDeque<ObjectId>,
+    queued: HashSet<ObjectId>,
+    running: HashSet<ObjectId>,
+}
+
+impl Work {
+    fn add(&mut self, id: ObjectId) {
+        if self.queued.insert(id) {
+            self.queue.push_back(id);
+        }
+    }
+
+    /// The next that is not being read just now.
+    fn next(&mut self) -> Option<ObjectId> {
+        let index = self.queue.iter().position(|id| !self.running.contains(id))?;
+        let id = self.queue.remove(index)?;
+        self.queued.remove(&id);
+        self.running.insert(id);
+        Some(id)
+    }
+}
+
+type Read = (ObjectId, Result<(), CallError>);
+
+/// One session.
+struct Life<'a> {
+    config: &'a Config,
+    reader: &'a Arc<Reader>,
+    api: Api,
+    work: Work,
+}
+
+impl Life<'_> {
+    /// Until the connection ends; says why it did.
+    async fn live(
+        &mut self,
+        mut events: mpsc::Receiver<Event>,
+        status: &watch::Sender<Status>,
+        wait: &mut Duration,
+    ) -> Result<Arc<str>, CallError> {
+        // First the events, then the facts: what changes in between is told.
+        self.register().await?;
+        self.read_everything().await?;
+        self.reader.set_api(Some(self.api.clone()));
+        status.send_replace(Status::InStep);
+        *wait = WAIT.0;
+        let now = Instant::now();
+        let mut figures = interval_at(now, self.config.stats_every);
+        let mut refresh = interval_at(now + self.config.refresh_every, self.config.refresh_every);
+        figures.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut first = true;
+        let mut reads: JoinSet<Read> = JoinSet::new();
+        loop {
+            self.start_reads(&mut reads);
+            tokio::select! {
+                reason = self.api.connection.ended() => return Ok(reason),
+                event = events.recv() => match event {
+                    Some(event) => self.note(&event),
+                    None => return Ok(self.api.connection.ended().await),
+                },
+                Some(done) = reads.join_next() => self.finish(done)?,
+                _ = figures.tick() => {
+                    self.tolerate(self.reader.figures(&self.api).await)?;
+                    if std::mem::take(&mut first) {
+                        figures.reset_after(FIRST_FIGURES);
+                    }
+                }
+                _ = refresh.tick() => {
+                    let read = self.refresh().await;
+                    self.tolerate(read)?;
+                }
+            }
+            if self.api.connection.take_events_lost() {
+                tracing::warn!(target = %self.config.name, "events were lost; everything is read again");
+                let read = self.refresh().await;
+                self.tolerate(read)?;
+            }
+        }
+    }
+
+    /// A connection that fails ends the session; a question that fails does not.
+    fn tolerate(&self, read: Result<(), CallError>) -> Result<(), CallError> {
+        match read {
+            Err(error) if error.is_connection() => Err(error),
+            Err(error) => {
+                tracing::warn!(target = %self.config.name, %error, "libvirt did not answer a question");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    async fn register(&self) -> Result<(), CallError> {
+        let domain = DOMAIN_EVENTS.map(|id| ("CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY", id));
+        let pool = POOL_EVENTS.map(|id| ("CONNECT_STORAGE_POOL_EVENT_REGISTER_ANY", id));
+        let network = [("CONNECT_NETWORK_EVENT_REGISTER_ANY", 0)];
+        for (procedure, id) in domain.into_iter().chain(network).chain(pool) {
+            match self.api.call(procedure, vec![("eventID", XdrValue::Int(id))]).await {
+                Ok(_) => {}
+                // A driver without networks or storage has no events of them, an old one not all of these.
+                Err(CallError::Native(error)) => tracing::debug!(procedure, id, %error, "no such events"),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// The first read: host and places, then each domain; all of it or an error.
+    async fn read_everything(&mut self) -> Result<(), CallError> {
+        self.refresh().await?;
+        let mut reads = JoinSet::new();
+        loop {
+            self.start_reads(&mut reads);
+            match reads.join_next().await {
+                None => return Ok(()),
+                Some(done) => {
+                    let (id, read) = done.unwrap_or_else(|error| panicked(&error));
+                    self.work.running.remove(&id);
+                    match read {
+                        // A domain that cannot be read must not keep the others from being seen.
+                        Err(error @ CallError::Native(_)) => {
+                            tracing::warn!(target = %self.config.name, object = %id, %error, "cannot be read");
+                        }
+                        read => read?,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads host and places now and queues every domain, and every VM that libvirt no longer names.
+    async fn refresh(&mut self) -> Result<(), CallError> {
+        let domains: Vec<Handle> = self.reader.surroundings(&self.api).await?;
+        for missing in self.reader.missing(&domains) {
+            self.work.add(missing);
+        }
+        for domain in &domains {
+            self.work.add(ObjectId::new(Kind::Vm, domain.uuid));
+        }
+        Ok(())
+    }
+
+    fn start_reads(&mut self, reads: &mut JoinSet<Read>) {
+        while reads.len() < READERS {
+            let Some(id) = self.work.next() else { break };
+            let (reader, api) = (self.reader.clone(), self.api.clone());
+            reads.spawn(async move { (id, reader.reread(&api, id).await.map(|_| ())) });
+        }
+    }
+
+    fn finish(&mut self, done: Result<Read, tokio::task::JoinError>) -> Result<(), CallError> {
+        let (id, read) = done.unwrap_or_else(|error| panicked(&error));
+        self.work.running.remove(&id);
+        self.tolerate(read)
+    }
+
+    /// An event names what to read again.
+    fn note(&mut self, event: &Event) {
+        let body = &event.body;
+        if let Some(dom) = body.get("msg.dom").or_else(|| body.get("dom")).and_then(Handle::from_value) {
+            if body.get("msg.event").and_then(XdrValue::as_int) == Some(STARTED)
+                && event.procedure.name.ends_with("_LIFECYCLE")
+            {
+                self.reader.note_start(dom.uuid);
+            }
+            self.work.add(ObjectId::new(Kind::Vm, dom.uuid));
+        } else if let Some(host) = self.reader.host() {
+            // A network's or a pool's: the places around the VMs.
+            self.work.add(host);
+        }
+    }
+}
+
+/// A read that panicked names nothing; the connection is given up, so that all is read again.
+fn panicked(error: &tokio::task::JoinError) -> Read {
+    let id = ObjectId::derived(Kind::Host, &[]);
+    (id, Err(CallError::NotSent(format!("a read ended without an answer: {error}"))))
+}

@@ -1,0 +1,321 @@
+//! The target: facts in step, power, behind our back, loss and healing.
+
+use super::rig::{Rig, bios_guest};
+use crate::{
+    inventory::get,
+    native::connection::Keepalive,
+    target::{self, Config, Libvirt, Status},
+};
+use inventory::Inventory;
+use lane::{NativeCall, Progress, Target, TargetError};
+use mapping::edit::{DocumentMap, Source};
+use std::{sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep};
+use union::{
+    Kind, ObjectId, Schema, Value,
+    clock::SystemClock,
+    command::Code,
+    pb::{Connection, PowerState},
+};
+
+struct Bench {
+    inventory: Arc<Inventory>,
+    target: Arc<Libvirt>,
+}
+
+fn rows() -> Arc<DocumentMap> {
+    let text = include_str!("../../../../mappings/libvirt/domain.toml");
+    let source = Source { name: "domain.toml", text };
+    Arc::new(DocumentMap::load(&[source], &Schema::base()).expect("the rows load"))
+}
+
+fn config(uri: &str) -> Config {
+    Config {
+        keepalive: Keepalive {
+            ask_after: Duration::from_millis(500),
+            lost_after: Duration::from_millis(2000),
+        },
+        stats_every: Duration::from_millis(500),
+        patience: Duration::from_secs(20),
+        ..Config::new("lab", uri)
+    }
+}
+
+impl Bench {
+    async fn start(config: Config) -> Bench {
+        let clock = Arc::new(SystemClock::new());
+        let inventory = Inventory::new(Schema::base(), 1, clock.clone());
+        let target = target::connect(config, rows(), inventory.clone(), clock).unwrap();
+        let bench = Bench { inventory, target };
+        bench.until("in step", |b| b.target.status() == Status::InStep).await;
+        bench
+    }
+
+    /// Waits for something that will be so; gives up after a time in which it surely would.
+    async fn until(&self, what: &str, is: impl Fn(&Bench) -> bool) {
+        for _ in 0..3000 {
+            if is(self) {
+                return;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        panic!("not {what}: {:?}, {:?}", self.target.status(), self.inventory);
+    }
+
+    fn field(&self, id: ObjectId, name: &str) -> Value {
+        let record = self.inventory.record(id);
+        record.map_or(Value::Absent, |r| get(self.inventory.schema(), &r, name).clone())
+    }
+
+    fn named(&self, kind: Kind, name: &str) -> Option<ObjectId> {
+        let mut ids = self.inventory.ids(kind).into_iter();
+        ids.find(|id| self.field(*id, "name").as_str() == Some(name))
+    }
+
+    fn vm(&self, name: &str) -> ObjectId {
+        self.named(Kind::Vm, name).unwrap_or_else(|| panic!("no VM {name}"))
+    }
+
+    fn power(&self, vm: ObjectId) -> Option<i64> {
+        self.field(vm, "power_state").as_int()
+    }
+
+    async fn until_power(&self, vm: ObjectId, state: PowerState) {
+        self.until(state.as_str_name(), |b| b.power(vm) == Some(state as i64)).await;
+    }
+
+    async fn call(&self, vm: ObjectId, call: &str, more: &[(&str, i64)]) -> Result<Value, TargetError> {
+        let mut args = vec![(Arc::from("dom"), Value::Ref(vm))];
+        args.extend(more.iter().map(|(name, n)| (Arc::from(*name), Value::Int(*n))));
+        let call = NativeCall { call: call.into(), args, once: false };
+        let progress: Progress = Arc::new(|_| {});
+        self.target.perform(vm, &call, Instant::now() + Duration::from_secs(30), progress).await
+    }
+
+    async fn reread(&self, id: ObjectId) -> Result<union::command::Revision, TargetError> {
+        self.target.reread(id, Instant::now() + Duration::from_secs(20)).await
+    }
+}
+
+#[tokio::test]
+async fn the_test_driver_is_seen_whole() {
+    let rig = Rig::start();
+    let bench = Bench::start(config(&rig.over_tcp("test", "default"))).await;
+    let host = bench.target.host().unwrap();
+    for (field, value) in [
+        ("hypervisor", Value::str("TEST")),
+        ("cpu_threads", Value::Int(16)),
+        ("cpu_mhz", Value::Int(1400)),
+        ("memory_bytes", Value::Int(3 << 30)),
+        ("connection", Value::Int(Connection::Connected as i64)),
+        ("management_ip", Value::str("127.0.0.1")),
+    ] {
+        assert_eq!(bench.field(host, field), value, "{field}");
+    }
+    let vm = bench.vm("test");
+    assert_eq!(bench.power(vm), Some(PowerState::Running as i64));
+    assert_eq!(bench.field(vm, "memory_bytes"), Value::Int(8 << 30));
+    assert_eq!(bench.field(vm, "host_id"), Value::Ref(host));
+    assert_eq!(bench.field(vm, "uuid"), Value::from(vm.uuid.to_string()));
+    assert_eq!(bench.field(vm, "persistent"), Value::Bool(true));
+    let network = bench.named(Kind::Network, "default").unwrap();
+    assert_eq!(bench.field(network, "bridge"), Value::str("virbr0"));
+    assert_eq!(bench.field(network, "forward"), Value::str("nat"));
+    let pool = bench.named(Kind::StoragePool, "default-pool").unwrap();
+    assert_eq!(bench.field(pool, "path"), Value::str("/default-pool"));
+    assert_eq!(bench.field(pool, "backing"), Value::str("dir"));
+    assert_eq!(bench.field(vm, "home_pool_id"), Value::Ref(pool));
+    assert!(bench.target.holds(vm) && bench.target.holds(host) && bench.target.holds(pool));
+    assert!(!bench.target.holds(ObjectId::derived(Kind::Vm, &["other"])));
+}
+
+#[tokio::test]
+async fn power_is_performed_and_seen() {
+    let rig = Rig::start();
+    rig.define(&bios_guest("one"));
+    let bench = Bench::start(config(&rig.qemu())).await;
+    let vm = bench.vm("one");
+    assert_eq!(bench.power(vm), Some(PowerState::Stopped as i64));
+    for (call, more, state) in [
+        ("DomainCreate", &[][..], PowerState::Running),
+        ("DomainReset", &[("flags", 0)], PowerState::Running),
+        ("DomainSuspend", &[], PowerState::Paused),
+        ("DomainResume", &[], PowerState::Running),
+        ("DomainManagedSave", &[("flags", 0)], PowerState::Suspended),
+        ("DomainCreate", &[], PowerState::Running),
+        ("DomainManagedSave", &[("flags", 0)], PowerState::Suspended),
+        ("DomainManagedSaveRemove", &[("flags", 0)], PowerState::Stopped),
+        ("DomainCreate", &[], PowerState::Running),
+        ("DomainDestroy", &[], PowerState::Stopped),
+    ] {
+        bench.call(vm, call, more).await.unwrap_or_else(|e| panic!("{call}: {e}"));
+        let revision = bench.reread(vm).await.unwrap();
+        assert_eq!(bench.power(vm), Some(state as i64), "after {call}");
+        assert!(bench.inventory.revision() >= revision);
+    }
+    let error = bench.call(vm, "DomainDestroy", &[]).await.unwrap_err();
+    assert_eq!(error.cause().code, Code::InvalidState, "{error}");
+    let error = bench.call(vm, "DomainExplode", &[]).await.unwrap_err();
+    assert_eq!(error, TargetError::Unsupported("DomainExplode".into()));
+}
+
+#[tokio::test]
+async fn what_virsh_does_behind_our_back_is_seen() {
+    let rig = Rig::start();
+    let bench = Bench::start(config(&rig.qemu())).await;
+    rig.define(&bios_guest("two"));
+    bench.until("defined", |b| b.named(Kind::Vm, "two").is_some()).await;
+    let vm = bench.vm("two");
+    rig.virsh(&["start", "two"]);
+    bench.until_power(vm, PowerState::Running).await;
+    let booted = bench.field(vm, "boot_time_ms");
+    assert!(booted.as_int().is_some());
+    bench.until("used", |b| b.field(vm, "cpu_usage_mhz").as_int().is_some()).await;
+    bench.until("figured", |b| b.field(vm, "memory_host_bytes").as_int() > Some(0)).await;
+    let host = bench.target.host().unwrap();
+    bench.until("busy", |b| b.field(host, "cpu_usage_mhz").as_int().is_some()).await;
+    assert!(bench.field(host, "memory_usage_bytes").as_int() > Some(0));
+    rig.virsh(&["suspend", "two"]);
+    bench.until_power(vm, PowerState::Paused).await;
+    assert_eq!(bench.field(vm, "boot_time_ms"), booted);
+    rig.virsh(&["resume", "two"]);
+    bench.until_power(vm, PowerState::Running).await;
+    rig.virsh(&["managedsave", "two"]);
+    bench.until_power(vm, PowerState::Suspended).await;
+    assert!(bench.field(vm, "memory_host_bytes").is_absent());
+    assert!(bench.field(vm, "boot_time_ms").is_absent());
+    rig.virsh(&["start", "two"]);
+    bench.until_power(vm, PowerState::Running).await;
+    rig.virsh(&["desc", "two", "--config", "--live", "--title", "hello"]);
+    bench.until("titled", |b| b.field(vm, "title").as_str() == Some("hello")).await;
+    rig.virsh(&["autostart", "two"]);
+    bench.reread(vm).await.unwrap();
+    assert_eq!(bench.field(vm, "autostart"), Value::Bool(true));
+    rig.virsh(&["destroy", "two"]);
+    bench.until_power(vm, PowerState::Stopped).await;
+    rig.virsh(&["undefine", "two"]);
+    bench.until("gone", |b| b.inventory.record(vm).is_none()).await;
+    assert!(!bench.target.holds(vm));
+    assert!(bench.inventory.tombstone(vm).is_some());
+}
+
+#[tokio::test]
+async fn disks_lie_in_pools() {
+    let rig = Rig::start();
+    let bench = Bench::start(config(&rig.qemu())).await;
+    let images = rig.images();
+    let images = images.to_str().unwrap();
+    rig.virsh(&["pool-create-as", "local", "dir", "--target", images]);
+    bench.until("pool", |b| b.named(Kind::StoragePool, "local").is_some()).await;
+    rig.virsh(&["vol-create-as", "local", "d.img", "5M", "--format", "raw"]);
+    rig.virsh(&["pool-refresh", "local"]);
+    bench.until("volume", |b| b.inventory.count(Kind::Volume) == 1).await;
+    let disk = format!(
+        "<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{images}/d.img'/>\
+         <target dev='vdb' bus='virtio'/></disk><disk type='volume' device='disk'><driver name='qemu' type='raw'/>\
+         <source pool='local' volume='d.img'/><target dev='vdc' bus='virtio'/></disk>\
+         <disk type='file' device='cdrom'><target dev='hdc' bus='ide'/><readonly/></disk>\
+         <interface type='user'><mac address='52:54:00:00:00:01'/><model type='e1000'/></interface></devices>"
+    );
+    rig.define(&bios_guest("three").replace("</devices>", &disk));
+    bench.until("defined", |b| b.named(Kind::Vm, "three").is_some()).await;
+    let (vm, pool) = (bench.vm("three"), bench.named(Kind::StoragePool, "local").unwrap());
+    let volume = bench.named(Kind::Volume, "d.img").unwrap();
+    let schema = bench.inventory.schema().clone();
+    let disks = bench.field(vm, "disks");
+    assert_eq!(disks.items().len(), 2);
+    for (disk, unit) in disks.items().iter().zip([1, 2]) {
+        let disk = disk.as_record().unwrap();
+        let field = |name| get(&schema, disk, name).clone();
+        assert_eq!(field("volume_id"), Value::Ref(volume));
+        assert_eq!(field("storage_pool_id"), Value::Ref(pool));
+        assert_eq!(field("size_bytes"), Value::Int(5 << 20));
+        assert_eq!(field("path"), Value::from(format!("{images}/d.img")));
+        assert_eq!(field("unit"), Value::Int(unit));
+    }
+    assert_eq!(bench.field(vm, "disk_count"), Value::Int(2));
+    assert_eq!(bench.field(vm, "nic_count"), Value::Int(1));
+    assert_eq!(bench.field(vm, "storage_pool_ids"), Value::list([Value::Ref(pool)]));
+    assert_eq!(bench.field(vm, "home_pool_id"), Value::Ref(pool));
+    assert_eq!(bench.field(vm, "storage_provisioned_bytes"), Value::Int(10 << 20));
+    rig.virsh(&["undefine", "three"]);
+    bench.until("gone", |b| b.inventory.record(vm).is_none()).await;
+    rig.virsh(&["pool-destroy", "local"]);
+    bench.until("pool gone", |b| b.inventory.count(Kind::StoragePool) == 0).await;
+    assert_eq!(bench.inventory.count(Kind::Volume), 0);
+}
+
+#[tokio::test]
+async fn a_killed_daemon_is_shown_and_heals_with_what_changed_meanwhile() {
+    let mut rig = Rig::start();
+    rig.define(&bios_guest("four"));
+    rig.define(&bios_guest("five"));
+    let bench = Bench::start(config(&rig.qemu())).await;
+    let (vm, other, host) = (bench.vm("four"), bench.vm("five"), bench.target.host().unwrap());
+    bench.call(vm, "DomainCreate", &[]).await.unwrap();
+    bench.until_power(vm, PowerState::Running).await;
+    rig.kill();
+    let lost = Some(Connection::NotResponding as i64);
+    bench.until("lost", |b| b.field(vm, "connection").as_int() == lost).await;
+    assert_eq!(bench.field(host, "connection").as_int(), lost);
+    assert_eq!(bench.power(vm), Some(PowerState::Running as i64));
+    assert_eq!(bench.field(other, "name"), Value::str("five"));
+    let error = bench.call(vm, "DomainDestroy", &[]).await.unwrap_err();
+    assert!(matches!(error, TargetError::Unreachable(_)), "{error}");
+    assert!(matches!(bench.reread(vm).await, Err(TargetError::Unreachable(_))));
+    rig.launch();
+    rig.virsh(&["undefine", "five"]);
+    let healed = Some(Connection::Connected as i64);
+    bench.until("healed", |b| b.field(vm, "connection").as_int() == healed).await;
+    bench.until("in step", |b| b.target.status() == Status::InStep).await;
+    bench.until("five is gone", |b| b.inventory.record(other).is_none()).await;
+    assert_eq!(bench.field(host, "connection").as_int(), healed);
+    rig.virsh(&["destroy", "four"]);
+    bench.until_power(vm, PowerState::Stopped).await;
+}
+
+#[tokio::test]
+async fn a_hanging_daemon_meets_the_deadline_and_heals() {
+    let rig = Rig::start();
+    rig.define(&bios_guest("six"));
+    let bench = Bench::start(config(&rig.qemu())).await;
+    let vm = bench.vm("six");
+    rig.signal("STOP");
+    let deadline = Instant::now() + Duration::from_millis(300);
+    let read = bench.target.reread(vm, deadline).await;
+    assert!(matches!(read, Err(TargetError::TimedOut | TargetError::Unreachable(_))), "{read:?}");
+    let lost = Some(Connection::NotResponding as i64);
+    bench.until("lost", |b| b.field(vm, "connection").as_int() == lost).await;
+    rig.signal("CONT");
+    bench.until("healed", |b| b.target.status() == Status::InStep).await;
+    bench.call(vm, "DomainCreate", &[]).await.unwrap();
+    bench.until_power(vm, PowerState::Running).await;
+}
+
+#[tokio::test]
+async fn tls_and_tcp_are_targets_too() {
+    let rig = Rig::start();
+    rig.define(&bios_guest("seven"));
+    for uri in [rig.qemu_tls(), rig.over_tcp("qemu", "session")] {
+        let bench = Bench::start(config(&uri)).await;
+        let vm = bench.vm("seven");
+        bench.call(vm, "DomainCreate", &[]).await.unwrap();
+        bench.until_power(vm, PowerState::Running).await;
+        bench.call(vm, "DomainDestroy", &[]).await.unwrap();
+        bench.until_power(vm, PowerState::Stopped).await;
+    }
+}
+
+#[tokio::test]
+async fn a_target_that_is_not_there_yet_is_waited_for() {
+    let clock = Arc::new(SystemClock::new());
+    let inventory = Inventory::new(Schema::base(), 1, clock.clone());
+    let uri = "qemu+unix:///system?socket=/nonexistent/sock";
+    let target = target::connect(config(uri), rows(), inventory, clock.clone()).unwrap();
+    let Status::Lost(reason) = target.settled().await else { panic!("{:?}", target.status()) };
+    assert!(reason.contains("/nonexistent/sock"), "{reason}");
+    assert_eq!(target.host(), None);
+    let bad =
+        target::connect(config("nonsense"), rows(), Inventory::new(Schema::base(), 1, clock.clone()), clock);
+    assert!(bad.is_err());
+}
