@@ -1,6 +1,6 @@
 //! What is really wanted, and whether it was reached.
 //!
-//! A wanted record is settled before it is put: followers follow, an unset field takes what its row reads from nothing, fields of a kind
+//! A wanted record is settled before it is put: followers follow and stay within their leader, an unset field takes what its row reads from nothing, fields of a kind
 //! that is left behind go with it, and of two fields that exclude each other the one that was there first is cleared. The result is what
 //! the edited document has to read back as.
 
@@ -63,6 +63,10 @@ pub(crate) fn changed(rows: &Rows, old: &Record, want: &Record) -> Record {
         let Some(leader) = row.follow else { continue };
         let together = !old.get(leader).is_absent() && same(old.get(row.slot), old.get(leader));
         if together && same(want.get(row.slot), old.get(row.slot)) {
+            want.set(row.slot, want.get(leader).clone());
+        }
+        let over = row.at_most == Some(leader) && want.get(row.slot).as_int() > want.get(leader).as_int();
+        if over && !want.get(leader).is_absent() && same(want.get(row.slot), old.get(row.slot)) {
             want.set(row.slot, want.get(leader).clone());
         }
     }
