@@ -10,8 +10,9 @@
 //! ```
 //! Pure: nothing here asks libvirt anything.
 //!
-//! Ids: a VM's is its uuid. A libvirt's other uuids may be those of another (clones, several daemons on one machine), so ids of the host
-//! and of what belongs to it derive from the host's uuid, its name and the driver, then from the object's own uuid or key.
+//! Ids: a VM's is its uuid. The ids of the host and of what belongs to it derive from the target's name, the host's name and the driver,
+//! then from the object's own uuid or key: a host's uuid is a random one at each start of a libvirtd that may not read the SMBIOS, and
+//! networks and pools of cloned hosts share theirs.
 
 pub mod domain;
 pub mod host;
@@ -35,9 +36,10 @@ pub struct Names {
 }
 
 impl Names {
-    /// For the libvirt on the host with this uuid and name, opened as `driver` (for example `qemu:///system`).
-    pub fn new(uuid: &str, hostname: &str, driver: &str) -> Names {
-        let host = ObjectId::derived(Kind::Host, &["libvirt", uuid, hostname, driver]);
+    /// For the libvirt that the configuration calls `target`, on the host of this name, opened as `driver` (for example
+    /// `qemu:///system`).
+    pub fn new(target: &str, hostname: &str, driver: &str) -> Names {
+        let host = ObjectId::derived(Kind::Host, &["libvirt", target, hostname, driver]);
         Names { host, text: host.uuid.to_string() }
     }
 

@@ -1,6 +1,6 @@
 //! The host.
 
-use super::{Names, document, get, part, set, text_at};
+use super::{document, get, part, set, text_at};
 use crate::native::api::Node;
 use std::net::IpAddr;
 use union::{
@@ -22,14 +22,6 @@ pub struct Answers {
     pub sysinfo: Option<std::sync::Arc<str>>,
     /// Documents of its network devices.
     pub devices: Vec<std::sync::Arc<str>>,
-}
-
-impl Answers {
-    /// The host's uuid: its SMBIOS uuid, or what libvirt's administrator gave.
-    pub fn uuid(&self) -> Option<String> {
-        let document = document(self.capabilities.as_deref()?).ok()?;
-        text_at(document.root(), "host/uuid").map(str::to_lowercase)
-    }
 }
 
 /// The host's record; `address` is where it is reached.
@@ -79,11 +71,6 @@ pub fn lift(schema: &Schema, answers: &Answers, address: Option<IpAddr>) -> Reco
     let nics = answers.devices.iter().filter_map(|text| nic(schema, text));
     set(schema, h, "nics", Value::list(nics.map(Value::record)));
     host
-}
-
-/// The ids of a host's objects.
-pub fn names(answers: &Answers, driver: &str) -> Names {
-    Names::new(&answers.uuid().unwrap_or_default(), &answers.node.hostname, driver)
 }
 
 fn readable(text: &str, what: &str) -> Option<wire::xml::Document> {
@@ -176,7 +163,5 @@ mod tests {
         assert_eq!(nics.items().len(), 1);
         let nic = nics.items()[0].as_record().unwrap();
         assert_eq!(get(&schema, nic, "speed_mbit"), &Value::Int(1000));
-        let other = Names::new("u", "n1", "test:///default").host();
-        assert_ne!(names(&answers, "qemu:///system").host(), other);
     }
 }

@@ -135,7 +135,7 @@ impl Reader {
             sysinfo: api.sysinfo().await?,
             devices: api.network_devices().await?,
         };
-        let names = host::names(&answers, &self.uri.name);
+        let names = Names::new(&self.target, &answers.node.hostname, &self.uri.name);
         let before = self.names.write().replace(names.clone());
         if before.is_some_and(|before| before.host() != names.host()) {
             tracing::warn!(target = %self.target, "another host answers at this target's address");
@@ -170,10 +170,10 @@ impl Reader {
         self.put(seen);
         let bridges = self.replace_around(around, &names);
         let domains = api.domains().await?;
-        let gone: Vec<ObjectId> = [Kind::Network, Kind::StoragePool, Kind::Volume]
+        let gone: Vec<ObjectId> = [Kind::Host, Kind::Network, Kind::StoragePool, Kind::Volume]
             .into_iter()
             .flat_map(|kind| self.held(kind))
-            .filter(|id| !ids.contains(id) && !bridges.contains(id))
+            .filter(|id| !ids.contains(id) && !bridges.contains(id) && *id != names.host())
             .collect();
         self.remove(&gone);
         Ok(domains)
