@@ -54,6 +54,7 @@ mappings-check: build ## Check the mapping files and run their cases
 check: ## Formatting, lints, licences and bans, house rules
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	python3 -m unittest -q tools/check/test_check.py
 	python3 tools/check/deny.py
 	python3 tools/check/style.py
 
