@@ -1,6 +1,9 @@
 //! A TOML file as a tree in which every key and value knows its place; tables keep the order of the file.
 
-use crate::report::{Findings, Span, did_you_mean};
+use crate::{
+    edit::nesting,
+    report::{Findings, Span, did_you_mean},
+};
 use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
 
@@ -67,7 +70,11 @@ impl Table {
 
 /// Reads a file; every error is reported, and what could be read is returned.
 pub(crate) fn parse(file: u32, text: &str, findings: &mut Findings) -> Table {
-    let (table, errors) = DeTable::parse_recoverable(text);
+    let deep = nesting::too_deep(text);
+    if let Some(start) = deep {
+        findings.error(Span { file, start, end: start + 1 }, nesting::TOO_DEEP);
+    }
+    let (table, errors) = DeTable::parse_recoverable(if deep.is_none() { text } else { "" });
     for error in &errors {
         let range = error.span().unwrap_or(0..0);
         findings.error(Span { file, start: range.start, end: range.end }, error.message().to_owned());

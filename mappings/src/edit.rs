@@ -21,6 +21,7 @@ mod get;
 mod lens;
 mod load;
 mod model;
+pub(crate) mod nesting;
 mod path;
 mod put;
 mod refusal;

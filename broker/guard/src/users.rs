@@ -193,6 +193,9 @@ fn read(path: &Path) -> Result<BTreeMap<Box<str>, User>, UsersError> {
         return Err(content(format!("is {} bytes; at most {FILE_BYTES} are read", meta.len())));
     }
     let text = fs::read_to_string(path).map_err(io)?;
+    if is_deep(&text) {
+        return Err(content("more than 64 brackets are open inside each other".to_owned()));
+    }
     let file: File = toml::from_str(&text).map_err(|e| {
         // The error's own text would show the line, and with it a hash.
         let line =
@@ -219,6 +222,21 @@ fn read(path: &Path) -> Result<BTreeMap<Box<str>, User>, UsersError> {
         }
     }
     Ok(users)
+}
+
+/// The TOML parser recovers from errors by recursion, and a bracket of the wrong kind makes it forget how deep it is.
+fn is_deep(text: &str) -> bool {
+    let (mut square, mut curly) = (0_usize, 0_usize);
+    text.bytes().any(|byte| {
+        match byte {
+            b'[' => square += 1,
+            b']' => square = square.saturating_sub(1),
+            b'{' => curly += 1,
+            b'}' => curly = curly.saturating_sub(1),
+            _ => {}
+        }
+        square > 64 || curly > 64
+    })
 }
 
 fn write(path: &Path, users: &BTreeMap<Box<str>, User>) -> io::Result<()> {
@@ -296,6 +314,7 @@ mod tests {
             good.replace("$argon2id$", "$md5$"),
             format!("{good}password = 'again'"),
             "\0".to_owned(),
+            "a = { b = c]\n".repeat(2_000),
         ] {
             let error = open(&bad, 0o600).unwrap_err();
             assert!(matches!(error, UsersError::Content { .. }), "{bad}: {error}");

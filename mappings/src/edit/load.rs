@@ -8,6 +8,7 @@ mod writers;
 
 use super::{
     model::{Call, DocumentMap, Exclusive, Native, Place, Rows},
+    nesting,
     path::{Facts, Path},
     report::{Diagnostic, Sink},
 };
@@ -53,8 +54,12 @@ impl DocumentMap {
             sink.add(0, "a document mapping is exactly one row file");
             return Err(sink.found);
         };
-        let (root, errors) = toml::de::DeTable::parse_recoverable(file.text);
         let mut sink = Sink { file: file.name, text: file.text, found: Vec::new() };
+        if let Some(at) = nesting::too_deep(file.text) {
+            sink.add(at, nesting::TOO_DEEP);
+            return Err(sink.found);
+        }
+        let (root, errors) = toml::de::DeTable::parse_recoverable(file.text);
         for error in errors {
             sink.add(error.span().map_or(0, |span| span.start), error.message().to_owned());
         }

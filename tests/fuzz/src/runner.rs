@@ -86,17 +86,20 @@ impl std::error::Error for Failure {}
 /// # Errors
 /// The first input that made it panic; or the corpus cannot be read.
 pub fn run(target: &Target, budget: Budget) -> Result<(), Box<dyn std::error::Error>> {
+    let home = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let top = home.join("../..").canonicalize()?;
     if let Ok(path) = env::var("FUZZ_INPUT") {
+        // cargo runs tests in the crate's directory, people name files from the top.
+        let path = top.join(path).display().to_string();
         let input = fs::read(&path).map_err(|e| io::Error::other(format!("FUZZ_INPUT {path}: {e}")))?;
         return attempt(target, &input)
             .map(|_| ())
             .map_err(|message| Failure { target: target.name, message, path: path.into() }.into());
     }
-    let home = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let out = home.join("../../target/fuzz");
+    let out = top.join("target/fuzz");
     fs::create_dir_all(&out)?;
     let mut places = vec![home.join("corpus").join(target.name)];
-    places.extend(target.also.iter().map(|path| home.join("../..").join(path)));
+    places.extend(target.also.iter().map(|path| top.join(path)));
     let mut seeds = corpus(&places)?;
     let mut kinds = HashSet::new();
     for input in &seeds {
