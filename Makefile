@@ -57,10 +57,16 @@ check: ## Formatting, lints, licences and bans, house rules
 	python3 -m unittest -q tools/check/test_check.py
 	python3 tools/check/deny.py
 	python3 tools/check/style.py
+	cargo run --quiet --locked -p hyperglot -- mapping check mappings
 
 .PHONY: bench
-bench: setup ## First figures, with vcsim beside them where it can do the same
+bench: setup ## First figures, with vcsim beside them where it can do the same (VMS=10000)
 	cargo bench --locked -p benches
+	$(MAKE) bench-inventory PROFILE=release
+
+.PHONY: bench-inventory
+bench-inventory: build
+	.venv/bin/python tools/bench/retrieve.py --vms $(or $(VMS),10000)
 
 .PHONY: lab
 lab: setup ## A private libvirt with two guests, until Ctrl-C
