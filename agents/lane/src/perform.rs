@@ -73,8 +73,8 @@ async fn attempt(owner: &Arc<Owner>, run: &Run) -> Result<Outcome, Cause> {
         tracing::warn!(command = %command.id, verb = %command.verb, %error, "the answer was lost; looking");
         match look(owner, run, run.deadline).await {
             Look::There(revision) => return Ok(done(revision)),
-            Look::Missing => sent = send(owner, run, &calls).await,
-            Look::Gone | Look::Blind | Look::Nothing => {}
+            Look::Missing if matches!(error, TargetError::Lost(_)) => sent = send(owner, run, &calls).await,
+            Look::Missing | Look::Gone | Look::Blind | Look::Nothing => {}
         }
     }
     Ok(match sent {
@@ -138,6 +138,11 @@ async fn send(owner: &Arc<Owner>, run: &Run, calls: &[NativeCall]) -> Sent {
         }
     };
     for (position, call) in calls.iter().enumerate() {
+        if Instant::now() >= run.deadline {
+            // What is not sent in time is not sent.
+            let late = TargetError::TimedOut;
+            return if position == 0 { Sent::Badly(late) } else { Sent::Unknown(late) };
+        }
         let answer = run.target.perform(run.command.object, call, run.deadline, Arc::clone(&progress));
         match timeout_at(run.deadline, answer).await.unwrap_or(Err(TargetError::TimedOut)) {
             Ok(_) => {}

@@ -1,1 +1,24 @@
-//! Placeholder.
+//! The simulated target: a hypervisor whose native form is the union itself.
+//!
+//! ```text
+//! file or figures ─▶ inventory::build ─▶ the world (what is true) ─ events ─▶ the agent's inventory
+//! lane ─ perform(call) ─▶ fate (well | fails | lost | hangs) ─▶ native::step ─▶ effect log ─▶ the world
+//! ```
+//!
+//! For simulation, benches, fault tests and trying out a front without a hypervisor. It never stands in for a real target in a test of
+//! what a user does. Everything random comes from the injected ids, so a seed repeats a run.
+#![forbid(unsafe_code)]
+
+pub mod fault;
+pub mod front;
+pub mod inventory;
+pub mod native;
+pub mod session;
+pub mod target;
+pub mod task;
+
+#[cfg(test)]
+mod tests;
+
+pub use fault::{Behaviour, Fate};
+pub use target::{Config, Sim, Source, connect};
