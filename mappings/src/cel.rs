@@ -53,20 +53,28 @@ impl Scope {
 
     /// In the rows of an item.
     pub fn item(item: MessageId, parent: MessageId) -> Scope {
-        let names = vec![("self", Root::Item, item), ("item", Root::Item, item), ("parent", Root::Object, parent)];
+        let names =
+            vec![("self", Root::Item, item), ("item", Root::Item, item), ("parent", Root::Object, parent)];
         Scope { names, index: true }
     }
 
     /// In the condition of a list's entry.
     pub fn entry(item: MessageId, object: MessageId) -> Scope {
-        let names = vec![("item", Root::Item, item), ("self", Root::Object, object), ("parent", Root::Object, object)];
+        let names = vec![
+            ("item", Root::Item, item),
+            ("self", Root::Object, object),
+            ("parent", Root::Object, object),
+        ];
         Scope { names, index: true }
     }
 
     /// In guards and effects.
     pub fn command(command: MessageId, kind: Kind, object: MessageId) -> Scope {
-        let names =
-            vec![("cmd", Root::Command, command), ("self", Root::Object, object), (kind.word(), Root::Object, object)];
+        let names = vec![
+            ("cmd", Root::Command, command),
+            ("self", Root::Object, object),
+            (kind.word(), Root::Object, object),
+        ];
         Scope { names, index: false }
     }
 }

@@ -148,7 +148,10 @@ impl<'a> Fields<'a> {
         match item.as_str() {
             Some(text) => Some((text, item.span)),
             None => {
-                findings.error(item.span, format!("`{key}` of {} must be a text, not {}", self.what, item.what()));
+                findings.error(
+                    item.span,
+                    format!("`{key}` of {} must be a text, not {}", self.what, item.what()),
+                );
                 None
             }
         }
@@ -166,8 +169,10 @@ impl<'a> Fields<'a> {
         match item.node {
             Node::Bool(truth) => Some(truth),
             _ => {
-                findings
-                    .error(item.span, format!("`{key}` of {} must be true or false, not {}", self.what, item.what()));
+                findings.error(
+                    item.span,
+                    format!("`{key}` of {} must be true or false, not {}", self.what, item.what()),
+                );
                 None
             }
         }
@@ -176,7 +181,8 @@ impl<'a> Fields<'a> {
     pub fn table(&mut self, key: &'static str, findings: &mut Findings) -> Option<&'a Table> {
         let item = self.get(key)?;
         if item.as_table().is_none() {
-            findings.error(item.span, format!("`{key}` of {} must be a table, not {}", self.what, item.what()));
+            findings
+                .error(item.span, format!("`{key}` of {} must be a table, not {}", self.what, item.what()));
         }
         item.as_table()
     }
@@ -186,7 +192,10 @@ impl<'a> Fields<'a> {
             None => &[],
             Some(Item { node: Node::Array(items), .. }) => items,
             Some(item) => {
-                findings.error(item.span, format!("`{key}` of {} must be an array, not {}", self.what, item.what()));
+                findings.error(
+                    item.span,
+                    format!("`{key}` of {} must be an array, not {}", self.what, item.what()),
+                );
                 &[]
             }
         }

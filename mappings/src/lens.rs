@@ -172,7 +172,8 @@ impl Lens {
             (Lens::Join(separator), Value::Str(text)) => {
                 return Ok(Value::list(text.split(&**separator).filter(|t| !t.is_empty()).map(Value::str)));
             }
-            (Lens::Default(_) | Lens::Ref(_) | Lens::Time | Lens::Lower | Lens::Upper, _) | (_, Value::Absent) => {
+            (Lens::Default(_) | Lens::Ref(_) | Lens::Time | Lens::Lower | Lens::Upper, _)
+            | (_, Value::Absent) => {
                 return Ok(value);
             }
             (_, Value::List(items)) => {

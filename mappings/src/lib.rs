@@ -1,16 +1,41 @@
 //! Mappings: data files that relate a vendor protocol to the union, checked and compiled.
+//!
+//! ```text
+//! schema    the vendor's types            data, report     files with places; what is wrong with them
+//! table     rows as written               lens, cel, flow  what stands between two fields, and its types
+//! compile   rows checked and resolved     load             a directory -> Bundle, or every error at once
+//! object    properties by path            render           slots -> native values, in schema order
+//! command   lift, guard, lower            protocol         ids, faults, conflicts, constants
+//! ```
+//! The format is described in `mappings/README.md`.
 #![forbid(unsafe_code)]
 
+mod calls;
 mod cel;
+pub mod command;
+mod compile;
 mod data;
 pub mod edit;
 mod flow;
 mod lens;
+mod load;
+pub mod object;
+pub mod protocol;
 pub mod reader;
+pub mod render;
 pub mod report;
 pub mod schema;
+mod table;
 
+pub use command::{
+    CommandMap, Dependence, Effect, LiftError, NativeArgs, NativeCall, NativeValue, Reply, Resolve, StepKind,
+};
+pub use compile::RowInfo;
 pub use lens::Class;
+pub use load::{Bundle, check};
+pub use object::{ObjectMap, PathError, Selection};
+pub use protocol::{Conflict, Constant, FaultMap, FaultValue, IdForm, Protocol};
 pub use reader::{Gap, NativeRef, Nothing, Reader};
+pub use render::{Deps, Emit, FieldMeta, Role, ValueKind};
 pub use report::{Diagnostic, Report, Severity};
 pub use schema::{NativeField, NativeSchema, NativeType, Primitive, VersionIndex};

@@ -109,23 +109,32 @@ impl Span {
     }
 }
 
+#[derive(Debug)]
+struct File {
+    name: Arc<str>,
+    text: Arc<str>,
+    /// Where each line begins.
+    lines: Vec<usize>,
+}
+
 /// The loaded files and what was found in them.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
-    files: Vec<(Arc<str>, Arc<str>)>,
+    files: Vec<File>,
     found: Vec<(Span, Diagnostic)>,
 }
 
 impl Findings {
     /// Adds a file; spans name it by the number returned.
     pub fn file(&mut self, name: &str, text: &str) -> u32 {
-        self.files.push((Arc::from(name), Arc::from(text)));
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        self.files.push(File { name: Arc::from(name), text: Arc::from(text), lines });
         u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX)
     }
 
     /// The file's name.
     pub fn name(&self, file: u32) -> Arc<str> {
-        self.files.get(file as usize).map_or_else(|| Arc::from("?"), |f| f.0.clone())
+        self.files.get(file as usize).map_or_else(|| Arc::from("?"), |f| f.name.clone())
     }
 
     /// `file:line` of a place.
@@ -159,13 +168,12 @@ impl Findings {
     }
 
     fn locate(&self, span: Span) -> (usize, usize, String) {
-        let text = self.files.get(span.file as usize).map_or("", |f| &*f.1);
-        let before = text.get(..span.start.min(text.len())).unwrap_or(text);
-        let line = before.matches('\n').count() + 1;
-        let start = before.rfind('\n').map_or(0, |at| at + 1);
-        let column = before.get(start..).map_or(1, |l| l.chars().count() + 1);
-        let source = text.get(start..).and_then(|t| t.lines().next()).unwrap_or("").to_owned();
-        (line, column, source)
+        let Some(file) = self.files.get(span.file as usize) else { return (0, 0, String::new()) };
+        let line = file.lines.partition_point(|start| *start <= span.start);
+        let start = file.lines.get(line.saturating_sub(1)).copied().unwrap_or(0);
+        let before = file.text.get(start..span.start.min(file.text.len())).unwrap_or("");
+        let source = file.text.get(start..).and_then(|t| t.lines().next()).unwrap_or("").to_owned();
+        (line, before.chars().count() + 1, source)
     }
 
     /// Whether there is an error.

@@ -113,7 +113,9 @@ impl Checker<'_> {
             Node::Negate(a) => match self.check(a, None)? {
                 (Expr::Const(Value::Int(n)), shape) => Some((Expr::Const(Value::Int(-n)), shape)),
                 (a, shape) if numeric(&shape) => Some((Expr::Negate(Box::new(a)), shape)),
-                (_, shape) => self.fail(ast, format!("`-` needs a number, not {}", self.describe(&shape)), None),
+                (_, shape) => {
+                    self.fail(ast, format!("`-` needs a number, not {}", self.describe(&shape)), None)
+                }
             },
             Node::Compare(op, a, b) => {
                 let (a, b) = self.pair(ast, a, b)?;
@@ -127,8 +129,11 @@ impl Checker<'_> {
                 let enumeration = enumeration(&left).or(hint.cloned());
                 let (b, right) = self.check(b, enumeration.as_ref())?;
                 let Some(shape) = join(&left, &right) else {
-                    let message =
-                        format!("the two results differ: {} and {}", self.describe(&left), self.describe(&right));
+                    let message = format!(
+                        "the two results differ: {} and {}",
+                        self.describe(&left),
+                        self.describe(&right)
+                    );
                     return self.fail(ast, message, None);
                 };
                 Some((Expr::Choose(Box::new(c?), Box::new(a), Box::new(b)), shape))
@@ -147,7 +152,8 @@ impl Checker<'_> {
 
     /// Two operands that can be compared; either may name a value of the other's enumeration.
     fn pair(&mut self, ast: &Ast, a: &Ast, b: &Ast) -> Option<(Expr, Expr)> {
-        let bare = |ast: &Ast| matches!(&ast.node, Node::Name(n) if self.scope.names.iter().all(|(s, ..)| s != n));
+        let bare =
+            |ast: &Ast| matches!(&ast.node, Node::Name(n) if self.scope.names.iter().all(|(s, ..)| s != n));
         let swap = bare(a) && !bare(b);
         let (first, second) = if swap { (b, a) } else { (a, b) };
         let first = self.check(first, None);
@@ -170,10 +176,12 @@ impl Checker<'_> {
         }
         if !numeric(&left) || !numeric(&right) {
             let help = (op == Arithmetic::Add).then(|| "`string(x)` makes text of a number".to_owned());
-            let message = format!("cannot calculate with {} and {}", self.describe(&left), self.describe(&right));
+            let message =
+                format!("cannot calculate with {} and {}", self.describe(&left), self.describe(&right));
             return self.fail(ast, message, help);
         }
-        let flow = if left.flow == Flow::Float || right.flow == Flow::Float { Flow::Float } else { Flow::Long };
+        let flow =
+            if left.flow == Flow::Float || right.flow == Flow::Float { Flow::Float } else { Flow::Long };
         Some((Expr::Arithmetic(op, Box::new(a), Box::new(b)), Shape::one(flow)))
     }
 
@@ -185,7 +193,8 @@ impl Checker<'_> {
             for item in items {
                 let (expr, is) = self.check(item, hint.as_ref())?;
                 if join(&shape, &is).is_none() {
-                    let message = format!("cannot compare {} with {}", self.describe(&shape), self.describe(&is));
+                    let message =
+                        format!("cannot compare {} with {}", self.describe(&shape), self.describe(&is));
                     return self.fail(item, message, None);
                 }
                 out.push(expr);
@@ -195,7 +204,8 @@ impl Checker<'_> {
         let (list, is) = self.check(b, None)?;
         let (a, shape) = self.check(a, enumeration(&is).as_ref())?;
         if !is.list || join(&shape, &Shape::one(is.flow.clone())).is_none() {
-            let message = format!("`in` needs a list of {}, this is {}", self.describe(&shape), self.describe(&is));
+            let message =
+                format!("`in` needs a list of {}, this is {}", self.describe(&shape), self.describe(&is));
             return self.fail(ast, message, None);
         }
         Some((Expr::InList(Box::new(a), Box::new(list)), Shape::one(Flow::Bool)))
@@ -219,7 +229,8 @@ impl Checker<'_> {
         if names.contains(&name) {
             return self.fail(ast, format!("`{name}` is a whole object: name one of its fields"), None);
         }
-        let help = did_you_mean(name, names.iter().copied()).or_else(|| Some(format!("known names: {}", names.join(", "))));
+        let help = did_you_mean(name, names.iter().copied())
+            .or_else(|| Some(format!("known names: {}", names.join(", "))));
         self.fail(ast, format!("nothing here is called `{name}`"), help)
     }
 
@@ -334,7 +345,11 @@ impl Checker<'_> {
             return self.fail(ast, format!("there is no function `{name}`"), help);
         }
         let [argument] = arguments else {
-            return self.fail(ast, format!("`{name}` takes one argument, {} are given", arguments.len()), None);
+            return self.fail(
+                ast,
+                format!("`{name}` takes one argument, {} are given", arguments.len()),
+                None,
+            );
         };
         if name == "sum" {
             return self.sum(ast, argument);

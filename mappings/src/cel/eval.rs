@@ -162,7 +162,9 @@ fn integer(n: usize) -> Val<'static> {
 
 fn number(n: Option<i64>, frame: &Frame<'_>) -> Val<'static> {
     if n.is_none() {
-        frame.reader.gap(Gap { path: Arc::from(""), why: "the number overflows or is divided by zero".to_owned() });
+        frame
+            .reader
+            .gap(Gap { path: Arc::from(""), why: "the number overflows or is divided by zero".to_owned() });
     }
     Cow::Owned(n.map_or(Value::Absent, Value::Int))
 }

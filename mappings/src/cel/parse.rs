@@ -50,8 +50,8 @@ enum Token {
 }
 
 const SIGNS: [&str; 25] = [
-    "->", "==", "!=", "<=", ">=", "&&", "||", "<", ">", "!", "+", "-", "*", "/", "%", "?", ":", "(", ")", "[", "]",
-    ",", ".", "=", "&",
+    "->", "==", "!=", "<=", ">=", "&&", "||", "<", ">", "!", "+", "-", "*", "/", "%", "?", ":", "(", ")",
+    "[", "]", ",", ".", "=", "&",
 ];
 
 fn tokens(text: &str) -> Result<Vec<(usize, Token)>, SyntaxError> {
@@ -65,15 +65,21 @@ fn tokens(text: &str) -> Result<Vec<(usize, Token)>, SyntaxError> {
             return Ok(out);
         };
         if first == '\'' || first == '"' {
-            let (value, length) = quoted(rest, first).ok_or_else(|| SyntaxError { at, message: "the text has no end".into() })?;
+            let (value, length) = quoted(rest, first)
+                .ok_or_else(|| SyntaxError { at, message: "the text has no end".into() })?;
             out.push((at, Token::Text(value)));
             rest = rest.get(length..).unwrap_or("");
         } else if first.is_ascii_digit() {
-            let length = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '.' || c == '_')).unwrap_or(rest.len());
+            let length = rest
+                .find(|c: char| !(c.is_ascii_alphanumeric() || c == '.' || c == '_'))
+                .unwrap_or(rest.len());
             let (word, tail) = rest.split_at_checked(length).unwrap_or((rest, ""));
             let digits = word.replace('_', "");
             let token = digits.parse().map(Token::Int).or_else(|_| digits.parse().map(Token::Float));
-            out.push((at, token.map_err(|_| SyntaxError { at, message: format!("`{word}` is not a number") })?));
+            out.push((
+                at,
+                token.map_err(|_| SyntaxError { at, message: format!("`{word}` is not a number") })?,
+            ));
             rest = tail;
         } else if first.is_ascii_alphabetic() || first == '_' {
             let length = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
@@ -116,7 +122,10 @@ struct Parser {
 /// Reads an expression.
 pub(crate) fn parse(text: &str) -> Result<Ast, SyntaxError> {
     if text.len() > MAX_LENGTH {
-        return Err(SyntaxError { at: 0, message: format!("an expression has at most {MAX_LENGTH} characters") });
+        return Err(SyntaxError {
+            at: 0,
+            message: format!("an expression has at most {MAX_LENGTH} characters"),
+        });
     }
     let mut parser = Parser { tokens: tokens(text)?, next: 0, depth: 0 };
     let ast = parser.choose()?;

@@ -19,7 +19,8 @@ fn program(text: &str) -> Result<Program, String> {
     let file = findings.file("x", text);
     let scope = Scope::object(schema.kind(Kind::Vm).id);
     let span = crate::report::Span { file, start: 0, end: text.len() };
-    compile(&Arc::from(text), span, &scope, &schema, &mut findings).ok_or_else(|| findings.report().to_string())
+    compile(&Arc::from(text), span, &scope, &schema, &mut findings)
+        .ok_or_else(|| findings.report().to_string())
 }
 
 fn value(text: &str, fields: &[(&str, Value)]) -> Value {
@@ -36,13 +37,19 @@ fn uuid() -> uuid::Uuid {
 #[test]
 fn computes() {
     assert_eq!(value("1 + 2 * 3 - 4 % 3", &[]), Value::Int(6));
-    assert_eq!(value("self.memory_bytes / 1048576", &[("memory_bytes", Value::Int(4 << 30))]), Value::Int(4096));
+    assert_eq!(
+        value("self.memory_bytes / 1048576", &[("memory_bytes", Value::Int(4 << 30))]),
+        Value::Int(4096)
+    );
     assert_eq!(value("'a' + self.name + string(2)", &[("name", Value::str("b"))]), Value::str("ab2"));
     let running = Schema::base().enumeration("PowerState").unwrap().number("RUNNING").unwrap();
     let fields = [("power_state", Value::Int(running))];
     assert_eq!(value("self.power_state == RUNNING ? 'on' : 'off'", &fields), Value::str("on"));
     assert_eq!(value("self.power_state in [STOPPED, SUSPENDED]", &fields), Value::Bool(false));
-    assert_eq!(value("RUNNING == self.power_state && PowerState.RUNNING == self.power_state", &fields), Value::Bool(true));
+    assert_eq!(
+        value("RUNNING == self.power_state && PowerState.RUNNING == self.power_state", &fields),
+        Value::Bool(true)
+    );
 }
 
 #[test]

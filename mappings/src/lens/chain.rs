@@ -57,12 +57,18 @@ pub(crate) fn split(text: &str) -> (String, Vec<Words>) {
 }
 
 const NAMES: [&str; 16] = [
-    "mib", "kib", "gib", "times", "offset", "decimal", "enum", "ref", "time", "present", "switch", "default", "lower",
-    "upper", "join", "key",
+    "mib", "kib", "gib", "times", "offset", "decimal", "enum", "ref", "time", "present", "switch", "default",
+    "lower", "upper", "join", "key",
 ];
 
 /// Checks the lenses over a value of type `start`; every error is reported.
-pub(crate) fn chain(start: Shape, words: &[Words], span: Span, env: &Env<'_>, findings: &mut Findings) -> Option<Chain> {
+pub(crate) fn chain(
+    start: Shape,
+    words: &[Words],
+    span: Span,
+    env: &Env<'_>,
+    findings: &mut Findings,
+) -> Option<Chain> {
     let mut lenses = Vec::new();
     let mut shape = start;
     for lens in words {
@@ -141,7 +147,9 @@ fn link(shape: &Shape, lens: &Words, env: &Env<'_>) -> Result<(Lens, Shape), Tro
             Ok((if name == "lower" { Lens::Lower } else { Lens::Upper }, shape.clone()))
         }
         "lower" | "upper" => trouble(format!("`{name}` needs text, this is {}", is())),
-        "join" if shape.flow == Flow::Text && shape.list => Ok((Lens::Join(Arc::from(first)), Shape::one(Flow::Text))),
+        "join" if shape.flow == Flow::Text && shape.list => {
+            Ok((Lens::Join(Arc::from(first)), Shape::one(Flow::Text)))
+        }
         "join" => trouble(format!("`join` needs a list of text, this is {}", is())),
         "key" => Ok((Lens::Key(integer()?), Shape::one(Flow::Int))),
         "enum" => enumeration(first, shape, env),
@@ -171,7 +179,10 @@ fn enumeration(name: &str, shape: &Shape, env: &Env<'_>) -> Result<(Lens, Shape)
 
 fn reference(word: &str, shape: &Shape, env: &Env<'_>) -> Result<(Lens, Shape), Trouble> {
     let Flow::Ref(kinds) = &shape.flow else {
-        return trouble(format!("`ref` needs a reference, this is {}", shape.describe(env.native, env.union)));
+        return trouble(format!(
+            "`ref` needs a reference, this is {}",
+            shape.describe(env.native, env.union)
+        ));
     };
     if word.is_empty() {
         return Ok((Lens::Ref(None), Shape { flow: Flow::NativeRef(kinds.clone()), list: shape.list }));
@@ -199,7 +210,10 @@ fn default(text: &str, shape: &Shape, env: &Env<'_>) -> Result<(Lens, Shape), Tr
             let values = env.native.get(*id).map_or(&[][..], |t| &t.values);
             if !values.iter().any(|v| &**v == text) {
                 let help = did_you_mean(text, values.iter().map(|v| &**v));
-                return Err((format!("native enumeration {} has no value `{text}`", env.native.name(*id)), help));
+                return Err((
+                    format!("native enumeration {} has no value `{text}`", env.native.name(*id)),
+                    help,
+                ));
             }
             Some(Value::str(text))
         }
@@ -217,7 +231,14 @@ fn default(text: &str, shape: &Shape, env: &Env<'_>) -> Result<(Lens, Shape), Tr
 
 /// Whether a value of this type may stand in the native field; the class is what the meeting costs.
 pub(crate) fn meets(shape: &Shape, field: &NativeField, env: &Env<'_>) -> Result<Class, Trouble> {
-    let is = || format!("union gives {}, native `{}` is {}", shape.describe(env.native, env.union), field.name, env.native.describe(field));
+    let is = || {
+        format!(
+            "union gives {}, native `{}` is {}",
+            shape.describe(env.native, env.union),
+            field.name,
+            env.native.describe(field)
+        )
+    };
     let no = |help: Option<&str>| Err((format!("types do not meet: {}", is()), help.map(str::to_owned)));
     if shape.list && !field.list {
         return no(Some("`| join SEP` makes one text of several"));
@@ -230,7 +251,9 @@ pub(crate) fn meets(shape: &Shape, field: &NativeField, env: &Env<'_>) -> Result
         (Flow::Int | Flow::Long, NativeType::Primitive(P::Long)) => Ok(Class::Iso),
         (Flow::Int, NativeType::Primitive(P::Int)) => Ok(Class::Iso),
         (Flow::Int | Flow::Long, NativeType::Primitive(P::Int | P::Short | P::Byte)) => Ok(Class::Partial),
-        (Flow::Int | Flow::Long | Flow::Float, NativeType::Primitive(P::Float | P::Double)) => Ok(Class::Quotient),
+        (Flow::Int | Flow::Long | Flow::Float, NativeType::Primitive(P::Float | P::Double)) => {
+            Ok(Class::Quotient)
+        }
         (Flow::Long, NativeType::Primitive(P::DateTime)) => no(Some("add `| time`")),
         (Flow::Int | Flow::Long, NativeType::Primitive(P::String)) => no(Some("add `| decimal`")),
         (Flow::Text, NativeType::Primitive(P::String | P::AnyUri)) => Ok(Class::Iso),
@@ -238,13 +261,24 @@ pub(crate) fn meets(shape: &Shape, field: &NativeField, env: &Env<'_>) -> Result
         (Flow::Time, NativeType::Primitive(P::DateTime)) => Ok(Class::Iso),
         (Flow::Native(table), NativeType::Enum(id)) if *table == id => Ok(Class::Iso),
         (Flow::Native(table), NativeType::Enum(id)) => {
-            let message = format!("the table is of {}, native `{}` is {}", env.native.name(*table), field.name, env.native.name(id));
+            let message = format!(
+                "the table is of {}, native `{}` is {}",
+                env.native.name(*table),
+                field.name,
+                env.native.name(id)
+            );
             Err((message, None))
         }
         (Flow::Native(_), NativeType::Primitive(P::String)) => Ok(Class::Iso),
-        (Flow::Enum(_), NativeType::Enum(_) | NativeType::Primitive(P::String)) => no(Some("add `| enum <table>`")),
-        (Flow::Text, NativeType::Enum(_)) => no(Some("add `| enum <table>`, a table with union = \"string\"")),
-        (Flow::Ref(_), NativeType::Ref(_) | NativeType::Primitive(P::String)) => no(Some("add `| ref <kind>`")),
+        (Flow::Enum(_), NativeType::Enum(_) | NativeType::Primitive(P::String)) => {
+            no(Some("add `| enum <table>`"))
+        }
+        (Flow::Text, NativeType::Enum(_)) => {
+            no(Some("add `| enum <table>`, a table with union = \"string\""))
+        }
+        (Flow::Ref(_), NativeType::Ref(_) | NativeType::Primitive(P::String)) => {
+            no(Some("add `| ref <kind>`"))
+        }
         (Flow::NativeRef(_), NativeType::Primitive(P::String)) => Ok(Class::Iso),
         (Flow::NativeRef(kinds), NativeType::Ref(declared)) => {
             if kinds.is_empty() || kinds.iter().any(|k| may_be(*k, declared, env)) {
@@ -265,7 +299,11 @@ fn may_be(kind: Kind, declared: TypeId, env: &Env<'_>) -> bool {
 }
 
 /// A constant of a mapping file in the form of the native field.
-pub(crate) fn constant(item: &crate::data::Item, field: &NativeField, env: &Env<'_>) -> Result<Value, Trouble> {
+pub(crate) fn constant(
+    item: &crate::data::Item,
+    field: &NativeField,
+    env: &Env<'_>,
+) -> Result<Value, Trouble> {
     use crate::data::Node;
     if field.list {
         let Node::Array(items) = &item.node else {
@@ -287,7 +325,12 @@ pub(crate) fn constant(item: &crate::data::Item, field: &NativeField, env: &Env<
         (Node::Float(n), NativeType::Primitive(P::Float | P::Double | P::AnyType)) => Value::Float(*n),
         (Node::Str(t), NativeType::Primitive(P::String | P::AnyUri | P::AnyType)) => Value::Str(t.clone()),
         (Node::Str(t), NativeType::Primitive(P::DateTime)) => {
-            let time = t.parse::<jiff::Timestamp>().map_err(|_| (format!("`{t}` is not a date and time"), Some("for example `2024-03-01T00:00:00Z`".to_owned())))?;
+            let time = t.parse::<jiff::Timestamp>().map_err(|_| {
+                (
+                    format!("`{t}` is not a date and time"),
+                    Some("for example `2024-03-01T00:00:00Z`".to_owned()),
+                )
+            })?;
             Value::Int(time.as_millisecond())
         }
         (Node::Str(t), NativeType::Ref(_)) => Value::Str(t.clone()),
@@ -300,8 +343,13 @@ pub(crate) fn constant(item: &crate::data::Item, field: &NativeField, env: &Env<
             Value::Str(t.clone())
         }
         (_, NativeType::Data(id)) => {
-            let fields: Vec<&str> = env.native.get(id).map_or(Vec::new(), |d| d.fields.iter().map(|f| &*f.name).collect());
-            let kind = if env.native.get(id).is_some_and(|d| d.kind == TypeKind::Fault) { "fault" } else { "structure" };
+            let fields: Vec<&str> =
+                env.native.get(id).map_or(Vec::new(), |d| d.fields.iter().map(|f| &*f.name).collect());
+            let kind = if env.native.get(id).is_some_and(|d| d.kind == TypeKind::Fault) {
+                "fault"
+            } else {
+                "structure"
+            };
             return Err((
                 format!("`{}` is a {kind} ({}): give rows of its fields", field.name, env.native.name(id)),
                 Some(format!("fields: {}", fields.join(", "))),

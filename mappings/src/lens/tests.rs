@@ -26,7 +26,8 @@ fn integers() -> impl Strategy<Value = i64> {
 fn lenses() -> impl Strategy<Value = (Lens, Value)> {
     let texts = "\\PC{0,12}".prop_map(Value::from);
     prop_oneof![
-        (prop_oneof![Just(1024i64), Just(1 << 20), Just(1 << 30)], integers()).prop_map(|(by, n)| (Lens::Scale(by), Value::Int(n))),
+        (prop_oneof![Just(1024i64), Just(1 << 20), Just(1 << 30)], integers())
+            .prop_map(|(by, n)| (Lens::Scale(by), Value::Int(n))),
         (1i64..1_000_001, integers()).prop_map(|(by, n)| (Lens::Times(by), Value::Int(n))),
         (integers(), integers()).prop_map(|(by, n)| (Lens::Offset(by), Value::Int(n))),
         integers().prop_map(|n| (Lens::Decimal, Value::Int(n))),
@@ -35,8 +36,10 @@ fn lenses() -> impl Strategy<Value = (Lens, Value)> {
         (0i64..6).prop_map(|n| (Lens::Enum(table()), Value::Int(n))),
         texts.clone().prop_map(|t| (Lens::Lower, t)),
         texts.clone().prop_map(|t| (Lens::Upper, t)),
-        prop_oneof![Just(Value::Absent), Just(Value::Int(4)), integers().prop_map(Value::Int)].prop_map(|v| (Lens::Default(Value::Int(4)), v)),
-        proptest::collection::vec("[a-z]{0,4}", 0..4).prop_map(|t| (Lens::Join(Arc::from(",")), Value::list(t.iter().map(|t| Value::str(t))))),
+        prop_oneof![Just(Value::Absent), Just(Value::Int(4)), integers().prop_map(Value::Int)]
+            .prop_map(|v| (Lens::Default(Value::Int(4)), v)),
+        proptest::collection::vec("[a-z]{0,4}", 0..4)
+            .prop_map(|t| (Lens::Join(Arc::from(",")), Value::list(t.iter().map(|t| Value::str(t))))),
     ]
 }
 

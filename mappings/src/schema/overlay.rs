@@ -11,7 +11,11 @@ pub(crate) fn apply(schema: &mut NativeSchema, overlay: &Table, findings: &mut F
     for entry in &overlay.entries {
         let Some(id) = schema.named(&entry.key) else {
             let help = did_you_mean(&entry.key, schema.types().map(|(_, t)| &*t.name));
-            findings.error_help(entry.key_span, format!("the native schema has no type `{}`", entry.key), help);
+            findings.error_help(
+                entry.key_span,
+                format!("the native schema has no type `{}`", entry.key),
+                help,
+            );
             continue;
         };
         let Some(table) = entry.value.as_table() else {
@@ -20,7 +24,8 @@ pub(crate) fn apply(schema: &mut NativeSchema, overlay: &Table, findings: &mut F
         };
         for field in &table.entries {
             let Some(change) = field.value.as_table() else {
-                findings.error(field.value.span, "expected `{ optional = true, reason = \"...\" }` or the like");
+                findings
+                    .error(field.value.span, "expected `{ optional = true, reason = \"...\" }` or the like");
                 continue;
             };
             let mut fields = Fields::new(change, "an overlay");
@@ -56,7 +61,10 @@ pub(crate) fn apply(schema: &mut NativeSchema, overlay: &Table, findings: &mut F
                 target.since = since.unwrap_or(target.since);
             }
             if !known {
-                findings.error(field.key_span, format!("native type {} has no property `{}`", entry.key, field.key));
+                findings.error(
+                    field.key_span,
+                    format!("native type {} has no property `{}`", entry.key, field.key),
+                );
             }
         }
     }

@@ -1,6 +1,8 @@
 //! Reads the compact schema format, one fact a line.
 
-use super::{NativeField, NativeMethod, NativeSchema, NativeType, Primitive, TypeDef, TypeId, TypeKind, VersionIndex};
+use super::{
+    NativeField, NativeMethod, NativeSchema, NativeType, Primitive, TypeDef, TypeId, TypeKind, VersionIndex,
+};
 use crate::report::{Findings, Span};
 use std::sync::Arc;
 
@@ -53,7 +55,10 @@ impl Reader<'_> {
                 continue;
             }
             let (Some(kind), Some(name)) = (kind(head), words.next()) else {
-                self.findings.error(span, format!("expected `versions`, `enum`, `data`, `fault` or `managed`, found `{head}`"));
+                self.findings.error(
+                    span,
+                    format!("expected `versions`, `enum`, `data`, `fault` or `managed`, found `{head}`"),
+                );
                 continue;
             };
             let Ok(id) = u16::try_from(self.schema.types.len()).map(TypeId) else {
@@ -164,8 +169,12 @@ impl Reader<'_> {
         let mut words = head.split_whitespace();
         let name = Arc::from(words.next().unwrap_or(""));
         let since = self.since(span, words.next());
-        let parameters =
-            inside.split(',').map(str::trim).filter(|p| !p.is_empty()).filter_map(|p| self.field(span, p)).collect();
+        let parameters = inside
+            .split(',')
+            .map(str::trim)
+            .filter(|p| !p.is_empty())
+            .filter_map(|p| self.field(span, p))
+            .collect();
         let (returns, faults) = tail.split_once('~').unwrap_or((tail, ""));
         let returns = returns.trim().strip_prefix("->").map(str::trim);
         let returns = returns.and_then(|ty| self.typed(span, "", ty, VersionIndex(0)));

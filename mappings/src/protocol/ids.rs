@@ -1,0 +1,175 @@
+//! `[id.NATIVE_TYPE] VIEW = ...`: how native ids are formed.
+
+use crate::{
+    cel::{Frame, Program, Scope, condition},
+    data::{Fields, Item, Node, Table},
+    reader::Reader,
+    report::{Findings, Span},
+    table::{Placed, placed},
+};
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+use union::{MessageId, ObjectId, Record, Schema};
+use uuid::Uuid;
+
+/// A form of native ids: text with at most one place for a number, a uuid or a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdForm {
+    before: Arc<str>,
+    part: Part,
+    after: Arc<str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Fixed,
+    Number,
+    Uuid,
+}
+
+impl IdForm {
+    fn parse(text: &str) -> Result<IdForm, String> {
+        let Some((before, rest)) = text.split_once('{') else {
+            return Ok(IdForm { before: Arc::from(text), part: Part::Fixed, after: Arc::from("") });
+        };
+        let (part, after) = rest.split_once('}').ok_or_else(|| "`{` without `}`".to_owned())?;
+        let part = match part {
+            "n" => Part::Number,
+            "uuid" => Part::Uuid,
+            other => return Err(format!("`{{{other}}}` is not known: a form has {{n}} or {{uuid}}")),
+        };
+        if after.contains('{') {
+            return Err("a form has one `{n}` or `{uuid}`, not several".to_owned());
+        }
+        Ok(IdForm { before: Arc::from(before), part, after: Arc::from(after) })
+    }
+
+    /// The form as written in the mapping.
+    pub fn pattern(&self) -> String {
+        let part = match self.part {
+            Part::Fixed => "",
+            Part::Number => "{n}",
+            Part::Uuid => "{uuid}",
+        };
+        format!("{}{part}{}", self.before, self.after)
+    }
+
+    /// Whether a number must be allocated for an id of this form.
+    pub fn numbered(&self) -> bool {
+        self.part == Part::Number
+    }
+
+    /// The native id.
+    pub fn text(&self, number: u64, uuid: Uuid) -> String {
+        match self.part {
+            Part::Fixed => self.before.to_string(),
+            Part::Number => format!("{}{number}{}", self.before, self.after),
+            Part::Uuid => format!("{}{uuid}{}", self.before, self.after),
+        }
+    }
+
+    /// The number in a native id of this form.
+    pub fn number(&self, id: &str) -> Option<u64> {
+        let digits = id.strip_prefix(&*self.before)?.strip_suffix(&*self.after)?;
+        if self.part == Part::Number { digits.parse().ok() } else { None }
+    }
+}
+
+type Choice = (Option<Program>, IdForm);
+
+/// All forms of a protocol, by native type and view.
+#[derive(Debug, Default)]
+pub(crate) struct Forms {
+    forms: FxHashMap<Arc<str>, Vec<(Arc<str>, Vec<Choice>)>>,
+}
+
+impl Forms {
+    pub fn get(
+        &self,
+        view: &str,
+        ty: &str,
+        id: ObjectId,
+        record: &Record,
+        reader: &dyn Reader,
+    ) -> Option<&IdForm> {
+        let (_, choices) = self.forms.get(ty)?.iter().find(|(v, _)| &**v == view)?;
+        let frame = Frame::object(id, record, reader);
+        choices.iter().find(|(when, _)| when.as_ref().is_none_or(|w| w.holds(&frame))).map(|(_, form)| form)
+    }
+
+    /// Adds one `[id.TYPE]`; `message` is what the type shows.
+    pub fn read(
+        &mut self,
+        ty: &Arc<str>,
+        table: &Table,
+        message: Option<MessageId>,
+        views: &[Arc<str>],
+        union: &Schema,
+        findings: &mut Findings,
+    ) {
+        let mut by_view = Vec::new();
+        for entry in &table.entries {
+            if !views.contains(&entry.key) {
+                let help = Some(format!("views: {}", views.join(", ")));
+                findings.error_help(entry.key_span, format!("there is no `[view.{}]`", entry.key), help);
+                continue;
+            }
+            let items = if let Node::Array(items) = &entry.value.node {
+                items.as_slice()
+            } else {
+                std::slice::from_ref(&entry.value)
+            };
+            let choices = items.iter().filter_map(|i| choice(i, message, union, findings)).collect();
+            by_view.push((entry.key.clone(), choices));
+        }
+        self.forms.insert(ty.clone(), by_view);
+    }
+}
+
+fn choice(
+    item: &Item,
+    message: Option<MessageId>,
+    union: &Schema,
+    findings: &mut Findings,
+) -> Option<Choice> {
+    let (form, when): (Option<Placed>, Option<(&Arc<str>, Span)>) = match item.as_table() {
+        None => (placed(item, "an id form", findings), None),
+        Some(table) => {
+            let mut fields = Fields::new(table, "an id form");
+            let form = fields.need_str("form", findings).map(|(t, s)| (t.clone(), s));
+            let when = fields.str("when", findings);
+            fields.finish(findings);
+            (form, when)
+        }
+    };
+    let (text, span) = form?;
+    let form = match IdForm::parse(&text) {
+        Ok(form) => form,
+        Err(why) => {
+            findings.error(span, why);
+            return None;
+        }
+    };
+    let Some((text, span)) = when else { return Some((None, form)) };
+    let Some(message) = message else {
+        findings.error(span, "`when` needs an [object] table that says what the type shows");
+        return None;
+    };
+    let program = condition(text, span, &Scope::object(message), union, findings)?;
+    Some((Some(program), form))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms_and_reads_ids() {
+        let form = IdForm::parse("vm-{n}").unwrap();
+        assert_eq!(form.text(7, Uuid::nil()), "vm-7");
+        assert_eq!(form.number("vm-7"), Some(7));
+        assert_eq!(form.number("host-7"), None);
+        assert_eq!(IdForm::parse("ha-host").unwrap().text(7, Uuid::nil()), "ha-host");
+        assert!(IdForm::parse("x{n}{n}").is_err() && IdForm::parse("x{m}").is_err());
+    }
+}
