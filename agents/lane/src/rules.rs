@@ -1,5 +1,9 @@
 //! What a lane asks of the mappings.
 
+mod bundle;
+
+pub use bundle::BundleRules;
+
 use crate::{queue::Conflict, target::NativeCall};
 use inventory::Inventory;
 use union::{Command, Origin, Record, command::Cause};

@@ -1,0 +1,85 @@
+//! The rules as a mapping bundle has them.
+
+use super::Rules;
+use crate::{queue::Conflict, target::NativeCall};
+use inventory::Inventory;
+use mapping::{Bundle, NativeRef, Reader, StepKind};
+use std::sync::Arc;
+use union::{
+    Command, Kind, ObjectId, Origin, Record, Slot,
+    command::{Cause, Code},
+};
+
+/// A bundle's conflict tables, guards and effects.
+#[derive(Debug)]
+pub struct BundleRules {
+    bundle: Arc<Bundle>,
+}
+
+impl BundleRules {
+    /// The rules of `bundle`.
+    pub fn new(bundle: Arc<Bundle>) -> BundleRules {
+        BundleRules { bundle }
+    }
+}
+
+/// The facts of an inventory, without the words of any protocol: guards and effects speak of union fields.
+struct Facts<'a>(&'a Inventory);
+
+impl Reader for Facts<'_> {
+    fn object(&self, id: ObjectId) -> Option<Arc<Record>> {
+        self.0.record(id)
+    }
+
+    fn referring(&self, kind: Kind, slot: Slot, to: ObjectId, out: &mut Vec<ObjectId>) {
+        self.0.referring(kind, slot, to, out);
+    }
+
+    fn native_ref(&self, _: ObjectId) -> Option<NativeRef> {
+        None
+    }
+
+    fn view(&self) -> &str {
+        ""
+    }
+}
+
+impl Rules for BundleRules {
+    fn conflict(&self, origin: &Origin, running: &str, arriving: &str) -> Conflict {
+        let Some(protocol) = self.bundle.protocol(&origin.protocol) else { return Conflict::Queue };
+        match protocol.conflict(running, arriving) {
+            mapping::Conflict::Queue => Conflict::Queue,
+            mapping::Conflict::Refuse { fault } => Conflict::Refuse(fault),
+            mapping::Conflict::Overtake => Conflict::Overtake,
+            mapping::Conflict::Satisfied => Conflict::Satisfied,
+        }
+    }
+
+    fn guard(&self, command: &Command, object: &Record, around: &Inventory) -> Result<(), Cause> {
+        let protocol = self.bundle.protocol(&command.origin.protocol);
+        match protocol.and_then(|p| p.command(&command.origin.method)) {
+            Some(map) => map.guard(&command.body, object, &Facts(around)),
+            None => Ok(()),
+        }
+    }
+
+    fn lower(
+        &self,
+        protocol: &str,
+        command: &Command,
+        object: &Record,
+        around: &Inventory,
+    ) -> Result<Vec<NativeCall>, Cause> {
+        let effect = self.bundle.protocol(protocol).and_then(|p| p.effect(&command.verb)).ok_or_else(|| {
+            Cause::new(Code::NotSupported, format!("{protocol} has no way to do {}", command.verb))
+        })?;
+        let calls = effect.lower(&command.body, object, &Facts(around))?;
+        let call = |c: mapping::NativeCall| NativeCall { call: c.call, args: c.args, once: c.is == StepKind::Once };
+        Ok(calls.into_iter().map(call).collect())
+    }
+
+    fn expected(&self, protocol: &str, command: &Command, object: &Record, around: &Inventory) -> Option<bool> {
+        let effect = self.bundle.protocol(protocol)?.effect(&command.verb)?;
+        effect.expect(object, &Facts(around))
+    }
+}
