@@ -100,7 +100,9 @@ def test_task_progress_and_record(fleet, other, web01):
     assert task in vm.recentTask
     info = fleet.perform(task, progress)
     assert info.state == "success"
-    assert all(isinstance(percent, (int, str)) for percent in progress)
+    numbers = [percent for percent in progress if isinstance(percent, int)]
+    assert numbers == sorted(numbers) and all(0 <= percent <= 100 for percent in numbers)
+    assert progress[-1] == "completed"
     assert task.info.key == info.key
     assert task in other.content.taskManager.recentTask
     assert task in other.vm(web01).recentTask
