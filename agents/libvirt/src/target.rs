@@ -225,7 +225,7 @@ impl Target for Libvirt {
         let left = deadline.saturating_duration_since(Instant::now());
         let api = Api { patience: left.min(api.patience), ..api };
         match tokio::time::timeout_at(deadline, self.reader.reread(&api, id)).await {
-            Ok(read) => read.map_err(fault::lift),
+            Ok(read) => read.map(|read| read.revision).map_err(fault::lift),
             Err(_) => Err(TargetError::TimedOut),
         }
     }

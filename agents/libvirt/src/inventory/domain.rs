@@ -40,7 +40,7 @@ pub struct Volume {
 }
 
 /// What stands around the VMs of a host.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Surroundings {
     /// MHz of a CPU.
     pub cpu_mhz: i64,
@@ -90,6 +90,9 @@ pub struct Answers<'a> {
     pub started_ms: Option<i64>,
 }
 
+/// `VIR_DOMAIN_PMSUSPENDED`: the guest sleeps, its memory kept by its process.
+const ASLEEP: i64 = 7;
+
 /// A domain's power state. The numbers are `virDomainState`.
 pub fn power_state(state: State) -> PowerState {
     match state.state {
@@ -97,7 +100,7 @@ pub fn power_state(state: State) -> PowerState {
         0 | 1 | 2 | 4 => PowerState::Running,
         3 => PowerState::Paused,
         6 => PowerState::Crashed,
-        7 => PowerState::Suspended,
+        ASLEEP => PowerState::Suspended,
         _ if state.saved => PowerState::Suspended,
         _ => PowerState::Stopped,
     }
@@ -153,6 +156,10 @@ pub fn lift(
     set(schema, r, "current_snapshot_id", snapshots.current.clone());
     let root = document.root();
     set(schema, r, "tools", tools(root, power) as i32);
+    // Declared in mappings/libvirt/protocol.toml; a schema without extension fields does without.
+    if let Some(slot) = schema.slot(Kind::Vm, "ext.libvirt.asleep") {
+        r.set(slot, state.state == ASLEEP);
+    }
     let runs = matches!(power, PowerState::Running | PowerState::Paused);
     set(schema, r, "boot_time_ms", started_ms.filter(|_| runs));
     (rows, owned(schema, Kind::Vm, if runs { OF_THE_RUNNING } else { &[] }))
@@ -317,4 +324,157 @@ pub fn guest_nics(schema: &Schema, vm: &Record, found: &[(String, Vec<String>)])
     });
     let shown: Vec<Value> = shown.collect();
     (Value::list(shown), first.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(state: i64, saved: bool) -> State {
+        State { state, saved, autostart: false, persistent: true }
+    }
+
+    #[test]
+    fn power_states() {
+        for (number, saved, power) in [
+            (1, false, PowerState::Running),
+            (2, true, PowerState::Running),
+            (3, false, PowerState::Paused),
+            (4, false, PowerState::Running),
+            (5, false, PowerState::Stopped),
+            (5, true, PowerState::Suspended),
+            (6, false, PowerState::Crashed),
+            (7, false, PowerState::Suspended),
+            (99, false, PowerState::Stopped),
+        ] {
+            assert_eq!(power_state(state(number, saved)), power, "{number} {saved}");
+        }
+    }
+
+    #[test]
+    fn targets_number_their_units() {
+        for (target, unit) in [
+            ("vda", Some(0)),
+            ("sdz", Some(25)),
+            ("sdaa", Some(26)),
+            ("vd", None),
+            ("vdA", None),
+            ("é", None),
+        ] {
+            assert_eq!(unit_of(target), unit, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_path_lies_in_the_deepest_pool_that_holds_it() {
+        let pool = |name: &str, path: &str, active| Pool {
+            id: ObjectId::derived(Kind::StoragePool, &[name]),
+            name: name.to_owned(),
+            path: Some(path.to_owned()),
+            active,
+            directory: name != "lvm",
+        };
+        let pools = vec![pool("lvm", "/dev/vg", true), pool("a", "/a", false), pool("ab", "/a/b/", true)];
+        let around = Surroundings { pools, ..Surroundings::default() };
+        let id = |name| Some(ObjectId::derived(Kind::StoragePool, &[name]));
+        assert_eq!(around.pool_of("/a/b/c.img"), id("ab"));
+        assert_eq!(around.pool_of("/a/x.img"), id("a"));
+        assert_eq!(around.pool_of("/ab.img"), None);
+        assert_eq!(around.default_pool(), id("ab"));
+    }
+
+    #[test]
+    fn tools_are_the_agents_channel() {
+        let with = |state: &str| {
+            format!(
+                "<domain><devices><channel><target name='org.qemu.guest_agent.0'{state}/></channel></devices></domain>"
+            )
+        };
+        let read = |xml: &str, power| tools(super::super::document(xml).unwrap().root(), power);
+        let running = PowerState::Running;
+        assert_eq!(read("<domain/>", running), ToolsState::ToolsNotInstalled);
+        assert_eq!(read(&with(""), running), ToolsState::ToolsNotRunning);
+        assert_eq!(read(&with(" state='connected'"), running), ToolsState::ToolsRunning);
+        assert_eq!(read(&with(" state='connected'"), PowerState::Stopped), ToolsState::ToolsNotRunning);
+    }
+
+    /// A VM as rows would lift it: one disk by path, one by pool and volume, NICs of each kind.
+    fn rows(schema: &Schema) -> Record {
+        let mut vm = schema.kind(Kind::Vm).record();
+        let item = |message: &str, fields: &[(&str, &str)]| {
+            let mut record = part(schema, message);
+            fields.iter().for_each(|(field, text)| set(schema, &mut record, field, *text));
+            Value::record(record)
+        };
+        set(schema, &mut vm, "name", "web");
+        set(schema, &mut vm, "cpu_count", 2);
+        set(schema, &mut vm, "memory_bytes", 64);
+        let disks = [
+            item("Disk", &[("id", "vda"), ("path", "/a/d.img")]),
+            item("Disk", &[("id", "vdb"), ("pool", "a"), ("volume", "d.img")]),
+            item("Disk", &[("id", "vdc"), ("path", "/elsewhere")]),
+        ];
+        set(schema, &mut vm, "disks", Value::list(disks));
+        let nics = [
+            item("Nic", &[("mac", "52:54:00:00:00:01"), ("network", "lab")]),
+            item("Nic", &[("mac", "52:54:00:00:00:02"), ("bridge", "br0")]),
+            item("Nic", &[("mac", "52:54:00:00:00:03")]),
+        ];
+        set(schema, &mut vm, "nics", Value::list(nics));
+        vm
+    }
+
+    #[test]
+    fn a_vm_is_put_in_its_surroundings() {
+        let schema = Schema::base();
+        let names = Names::new("t", "h", "qemu:///system");
+        let (pool, volume) = (names.pool(Uuid::nil()), names.volume(Uuid::nil(), "/a/d.img"));
+        let (lab, bridge) = (names.network(Uuid::nil()), names.bridge("br0"));
+        let sizes = Sizes { capacity: 100, allocation: 10, available: 0 };
+        let path = "/a/d.img".to_owned();
+        let around = Surroundings {
+            cpu_mhz: 2000,
+            volumes: HashMap::from([(path.clone(), Volume { id: volume, pool, path: path.clone(), sizes })]),
+            by_name: HashMap::from([(("a".to_owned(), "d.img".to_owned()), path)]),
+            networks: HashMap::from([("lab".to_owned(), lab)]),
+            bridges: HashMap::from([("br0".to_owned(), bridge)]),
+            ..Surroundings::default()
+        };
+        let document = super::super::document("<domain/>").unwrap();
+        let lifted = snapshot::Lifted::default();
+        let lift = |state, sizes: HashMap<String, Sizes>| {
+            let answers = Answers {
+                rows: rows(&schema),
+                document: &document,
+                state,
+                sizes,
+                snapshots: &lifted,
+                started_ms: Some(7),
+            };
+            lift(&schema, &names, Uuid::nil(), &around, answers)
+        };
+        let elsewhere = Sizes { capacity: 5, allocation: 5, available: 0 };
+        let (vm, slots) = lift(state(1, false), HashMap::from([("vdc".to_owned(), elsewhere)]));
+        let field = |name| get(&schema, &vm, name).clone();
+        assert_eq!(field("storage_pool_ids"), Value::list([Value::Ref(pool)]));
+        assert_eq!(field("network_ids"), Value::list([Value::Ref(lab), Value::Ref(bridge)]));
+        assert_eq!(field("storage_provisioned_bytes"), Value::Int(205));
+        assert_eq!(field("storage_used_bytes"), Value::Int(25));
+        assert_eq!((field("disk_count"), field("nic_count")), (Value::Int(3), Value::Int(3)));
+        assert_eq!((field("max_cpu_usage_mhz"), field("boot_time_ms")), (Value::Int(4000), Value::Int(7)));
+        assert_eq!((field("home"), field("memory_current_bytes")), (Value::str("web"), Value::Int(64)));
+        let usage = schema.slot(Kind::Vm, "cpu_usage_mhz").unwrap();
+        assert!(!slots.contains(usage));
+        assert!(!slots.contains(schema.slot(Kind::Vm, "operation").unwrap()));
+        let (vm, slots) = lift(state(5, false), HashMap::new());
+        assert!(slots.contains(usage));
+        assert!(get(&schema, &vm, "boot_time_ms").is_absent());
+        assert!(get(&schema, &vm, "storage_used_bytes").is_absent());
+        let found = [
+            ("52:54:00:00:00:01".to_owned(), vec!["fe80::1".to_owned()]),
+            ("52:54:00:00:00:02".to_owned(), vec!["192.0.2.9".to_owned()]),
+        ];
+        let (nics, first) = guest_nics(&schema, &vm, &found);
+        assert_eq!((nics.items().len(), first), (2, Value::str("192.0.2.9")));
+    }
 }

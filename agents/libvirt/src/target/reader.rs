@@ -29,6 +29,23 @@ use union::{
 };
 use uuid::Uuid;
 
+/// What a read came to.
+pub struct Reread {
+    /// What holds it.
+    pub revision: Revision,
+    /// Of a read of the host.
+    pub places: Option<Places>,
+}
+
+/// What a read of the host and of the places around the VMs came to.
+pub struct Places {
+    /// The domains there are.
+    pub domains: Vec<Handle>,
+    /// The places are not what they were, and VMs may show that.
+    pub changed: bool,
+    revision: Revision,
+}
+
 /// What a target knows of its libvirt, over all its connections.
 pub struct Reader {
     target: String,
@@ -40,7 +57,7 @@ pub struct Reader {
     api: RwLock<Option<Api>>,
     names: RwLock<Option<Names>>,
     held: RwLock<FxHashSet<ObjectId>>,
-    around: RwLock<Surroundings>,
+    around: RwLock<Arc<Surroundings>>,
     /// VMs whose start was told since they were last read.
     started: Mutex<FxHashMap<Uuid, i64>>,
     samples: Mutex<FxHashMap<ObjectId, Sample>>,
@@ -119,7 +136,6 @@ impl Reader {
         let gone: Vec<ObjectId> = ids.iter().copied().filter(|id| held.remove(id)).collect();
         drop(held);
         self.samples.lock().retain(|id, _| !gone.contains(id));
-        self.locks.lock().retain(|id, lock| !gone.contains(id) || Arc::strong_count(lock) > 1);
         self.inventory.apply(gone.into_iter().map(Put::Remove).collect())
     }
 
@@ -127,8 +143,8 @@ impl Reader {
         self.held.read().iter().filter(|id| id.kind == kind).copied().collect()
     }
 
-    /// Reads the host and what VMs refer to; gives the domains there are. What is no longer named is removed, VMs apart.
-    pub async fn surroundings(&self, api: &Api) -> Result<Vec<Handle>, CallError> {
+    /// Reads the host and what VMs refer to. What is no longer named is removed, VMs apart.
+    pub async fn surroundings(&self, api: &Api) -> Result<Places, CallError> {
         let answers = host::Answers {
             node: api.node().await?,
             capabilities: api.capabilities().await?,
@@ -168,19 +184,19 @@ impl Reader {
         self.inventory.apply(vec![Put::Part(names.host(), record, slots)]);
         let ids: FxHashSet<ObjectId> = seen.iter().map(|(id, _)| *id).collect();
         self.put(seen);
-        let bridges = self.replace_around(around, &names);
+        let (bridges, changed) = self.replace_around(around, &names);
         let domains = api.domains().await?;
         let gone: Vec<ObjectId> = [Kind::Host, Kind::Network, Kind::StoragePool, Kind::Volume]
             .into_iter()
             .flat_map(|kind| self.held(kind))
             .filter(|id| !ids.contains(id) && !bridges.contains(id) && *id != names.host())
             .collect();
-        self.remove(&gone);
-        Ok(domains)
+        let revision = self.remove(&gone);
+        Ok(Places { domains, changed, revision })
     }
 
     /// Takes over what was read; plain bridges, which only domains name, stay known as long as no network has them.
-    fn replace_around(&self, mut next: Surroundings, names: &Names) -> FxHashSet<ObjectId> {
+    fn replace_around(&self, mut next: Surroundings, names: &Names) -> (FxHashSet<ObjectId>, bool) {
         let mut around = self.around.write();
         let mut kept = FxHashSet::default();
         for (name, id) in &around.bridges {
@@ -189,8 +205,9 @@ impl Reader {
                 kept.insert(*id);
             }
         }
-        *around = next;
-        kept
+        let changed = **around != next;
+        *around = Arc::new(next);
+        (kept, changed)
     }
 
     async fn read_network(
@@ -272,17 +289,28 @@ impl Reader {
     }
 
     /// Reads one object again.
-    pub async fn reread(&self, api: &Api, id: ObjectId) -> Result<Revision, CallError> {
+    pub async fn reread(&self, api: &Api, id: ObjectId) -> Result<Reread, CallError> {
         let lock = self.lock(id);
-        let _one = lock.lock().await;
-        match id.kind {
-            Kind::Vm => self.reread_vm(api, id.uuid).await,
-            // Places around the VMs are few and told by rare events: all of them are read.
-            _ => {
-                self.surroundings(api).await?;
-                Ok(self.inventory.revision())
+        let read = {
+            let _one = lock.lock().await;
+            match id.kind {
+                Kind::Vm => {
+                    let revision = self.reread_vm(api, id.uuid).await;
+                    revision.map(|revision| Reread { revision, places: None })
+                }
+                // Places around the VMs are few and told by rare events: all of them are read.
+                _ => {
+                    let places = self.surroundings(api).await;
+                    places.map(|places| Reread { revision: places.revision, places: Some(places) })
+                }
             }
+        };
+        let mut locks = self.locks.lock();
+        // Ours and the map's: nobody else waits for it.
+        if Arc::strong_count(&lock) == 2 {
+            locks.remove(&id);
         }
+        read
     }
 
     /// Reads a VM; it is removed if libvirt has none with this uuid.
@@ -298,6 +326,12 @@ impl Reader {
             },
             None => Ok(self.remove_vm(&names, uuid)),
         }
+    }
+
+    /// Two hosts with one VM: the first keeps it until it says that it is gone.
+    fn is_anothers(&self, names: &Names, vm: ObjectId) -> bool {
+        let shown = |record: Arc<Record>| get(&self.schema, &record, "host_id").as_ref_id();
+        !self.holds(vm) && self.inventory.record(vm).and_then(shown).is_some_and(|host| host != names.host())
     }
 
     fn snapshots_of(&self, vm: ObjectId) -> Vec<ObjectId> {
@@ -318,6 +352,10 @@ impl Reader {
 
     async fn read_vm(&self, api: &Api, names: &Names, handle: &Handle) -> Result<Revision, CallError> {
         let vm = names.vm(handle.uuid);
+        if self.is_anothers(names, vm) {
+            tracing::error!(target = %self.target, %vm, name = %handle.name, "another target holds a VM with this uuid; this one is not shown");
+            return Ok(self.inventory.revision());
+        }
         let xml = api.domain_xml(handle).await?;
         let state = api.domain_state(handle).await?;
         let (snapshot_documents, current) = api.snapshots(handle).await?;
@@ -345,6 +383,9 @@ impl Reader {
             started_ms: self.started_ms(vm, state),
         };
         let (record, slots) = domain::lift(&self.schema, names, handle.uuid, &around, answers);
+        if let Some(reason) = api.connection.closed() {
+            return Err(CallError::Lost(reason.to_string()));
+        }
         Ok(self.put_vm(vm, record, slots, snapshots.records))
     }
 
@@ -392,7 +433,7 @@ impl Reader {
             if around.bridges.contains_key(bridge) {
                 continue;
             }
-            around.bridges.insert(bridge.to_owned(), id);
+            Arc::make_mut(&mut around).bridges.insert(bridge.to_owned(), id);
             drop(around);
             self.put(vec![(id, network::bridge(&self.schema, names.host(), bridge))]);
         }

@@ -1,6 +1,9 @@
 //! The life of a target: connect, read everything, follow the events, and again after a loss.
 
-use super::{Config, Status, reader::Reader};
+use super::{
+    Config, Status,
+    reader::{Reader, Reread},
+};
 use crate::{
     native::{
         api::{Api, Handle},
@@ -20,6 +23,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval_at, sleep},
 };
+use tokio_util::task::AbortOnDropHandle;
 use union::{Kind, ObjectId};
 use wire::xdr::{Schema, XdrValue};
 
@@ -51,7 +55,8 @@ pub async fn run(
         let reason = match session::open(&uri, schema.clone(), config.keepalive, config.patience).await {
             Ok((connection, events)) => {
                 let api = Api { connection: connection.clone(), patience: config.patience };
-                let mut life = Life { config: &config, reader: &reader, api, work: Work::default() };
+                let mut life =
+                    Life { config: &config, reader: &reader, api, work: Work::default(), all: false };
                 let ended = life.live(events, &status, &mut wait).await;
                 let reason = ended.map_or_else(|error| error.to_string(), |reason| reason.to_string());
                 connection.close(&reason);
@@ -89,6 +94,10 @@ impl Work {
         }
     }
 
+    fn extend(&mut self, ids: impl IntoIterator<Item = ObjectId>) {
+        ids.into_iter().for_each(|id| self.add(id));
+    }
+
     /// The next that is not being read just now.
     fn next(&mut self) -> Option<ObjectId> {
         let index = self.queue.iter().position(|id| !self.running.contains(id))?;
@@ -99,7 +108,7 @@ impl Work {
     }
 }
 
-type Read = (ObjectId, Result<(), CallError>);
+type Read = (ObjectId, Result<Reread, CallError>);
 
 /// One session.
 struct Life<'a> {
@@ -107,6 +116,8 @@ struct Life<'a> {
     reader: &'a Arc<Reader>,
     api: Api,
     work: Work,
+    /// When the places have been read, every domain follows.
+    all: bool,
 }
 
 impl Life<'_> {
@@ -123,12 +134,13 @@ impl Life<'_> {
         self.reader.set_api(Some(self.api.clone()));
         status.send_replace(Status::InStep);
         *wait = WAIT.0;
-        let now = Instant::now();
-        let mut figures = interval_at(now, self.config.stats_every);
-        let mut refresh = interval_at(now + self.config.refresh_every, self.config.refresh_every);
-        figures.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let _figures = AbortOnDropHandle::new(tokio::spawn(figures(
+            self.config.clone(),
+            self.reader.clone(),
+            self.api.clone(),
+        )));
+        let mut refresh = interval_at(Instant::now() + self.config.refresh_every, self.config.refresh_every);
         refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut first = true;
         let mut reads: JoinSet<Read> = JoinSet::new();
         loop {
             self.start_reads(&mut reads);
@@ -138,22 +150,15 @@ impl Life<'_> {
                     Some(event) => self.note(&event),
                     None => return Ok(self.api.connection.ended().await),
                 },
-                Some(done) = reads.join_next() => self.finish(done)?,
-                _ = figures.tick() => {
-                    self.tolerate(self.reader.figures(&self.api).await)?;
-                    if std::mem::take(&mut first) {
-                        figures.reset_after(FIRST_FIGURES);
-                    }
-                }
-                _ = refresh.tick() => {
-                    let read = self.refresh().await;
+                Some(done) = reads.join_next() => {
+                    let read = self.finish(done);
                     self.tolerate(read)?;
                 }
+                _ = refresh.tick() => self.read_all_again(),
             }
             if self.api.connection.take_events_lost() {
                 tracing::warn!(target = %self.config.name, "events were lost; everything is read again");
-                let read = self.refresh().await;
-                self.tolerate(read)?;
+                self.read_all_again();
             }
         }
     }
@@ -187,51 +192,56 @@ impl Life<'_> {
 
     /// The first read: host and places, then each domain; all of it or an error.
     async fn read_everything(&mut self) -> Result<(), CallError> {
-        self.refresh().await?;
+        let places = self.reader.surroundings(&self.api).await?;
+        self.queue(&places.domains, true);
         let mut reads = JoinSet::new();
         loop {
             self.start_reads(&mut reads);
-            match reads.join_next().await {
-                None => return Ok(()),
-                Some(done) => {
-                    let (id, read) = done.unwrap_or_else(|error| panicked(&error));
-                    self.work.running.remove(&id);
-                    match read {
-                        // A domain that cannot be read must not keep the others from being seen.
-                        Err(error @ CallError::Native(_)) => {
-                            tracing::warn!(target = %self.config.name, object = %id, %error, "cannot be read");
-                        }
-                        read => read?,
-                    }
+            let Some(done) = reads.join_next().await else { return Ok(()) };
+            match self.finish(done) {
+                // A domain that cannot be read must not keep the others from being seen.
+                Err(error @ CallError::Native(_)) => {
+                    tracing::warn!(target = %self.config.name, %error, "a domain cannot be read");
                 }
+                read => read?,
             }
         }
     }
 
-    /// Reads host and places now and queues every domain, and every VM that libvirt no longer names.
-    async fn refresh(&mut self) -> Result<(), CallError> {
-        let domains: Vec<Handle> = self.reader.surroundings(&self.api).await?;
-        for missing in self.reader.missing(&domains) {
-            self.work.add(missing);
+    /// Host and places are read again, and when they have been, every domain.
+    fn read_all_again(&mut self) {
+        self.all = true;
+        self.work.extend(self.reader.host());
+    }
+
+    /// Queues every domain, if `all`, and every VM that libvirt no longer names.
+    fn queue(&mut self, domains: &[Handle], all: bool) {
+        self.work.extend(self.reader.missing(domains));
+        if all {
+            self.work.extend(domains.iter().map(|domain| ObjectId::new(Kind::Vm, domain.uuid)));
         }
-        for domain in &domains {
-            self.work.add(ObjectId::new(Kind::Vm, domain.uuid));
-        }
-        Ok(())
     }
 
     fn start_reads(&mut self, reads: &mut JoinSet<Read>) {
         while reads.len() < READERS {
             let Some(id) = self.work.next() else { break };
             let (reader, api) = (self.reader.clone(), self.api.clone());
-            reads.spawn(async move { (id, reader.reread(&api, id).await.map(|_| ())) });
+            reads.spawn(async move { (id, reader.reread(&api, id).await) });
         }
     }
 
     fn finish(&mut self, done: Result<Read, tokio::task::JoinError>) -> Result<(), CallError> {
-        let (id, read) = done.unwrap_or_else(|error| panicked(&error));
+        let (id, read) = match done {
+            Ok(done) => done,
+            // It names nothing: the session is given up, so that all is read again.
+            Err(error) => return Err(CallError::NotSent(format!("a read ended without an answer: {error}"))),
+        };
         self.work.running.remove(&id);
-        self.tolerate(read)
+        if let Some(places) = read?.places {
+            let all = std::mem::take(&mut self.all) || places.changed;
+            self.queue(&places.domains, all);
+        }
+        Ok(())
     }
 
     /// An event names what to read again.
@@ -251,8 +261,21 @@ impl Life<'_> {
     }
 }
 
-/// A read that panicked names nothing; the connection is given up, so that all is read again.
-fn panicked(error: &tokio::task::JoinError) -> Read {
-    let id = ObjectId::derived(Kind::Host, &[]);
-    (id, Err(CallError::NotSent(format!("a read ended without an answer: {error}"))))
+/// Reads usage for as long as the session lasts.
+async fn figures(config: Config, reader: Arc<Reader>, api: Api) {
+    let mut tick = interval_at(Instant::now(), config.stats_every);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut first = true;
+    loop {
+        tick.tick().await;
+        if let Err(error) = reader.figures(&api).await {
+            if error.is_connection() {
+                return;
+            }
+            tracing::warn!(target = %config.name, %error, "libvirt did not tell its figures");
+        }
+        if std::mem::take(&mut first) {
+            tick.reset_after(FIRST_FIGURES.min(config.stats_every));
+        }
+    }
 }
