@@ -14,6 +14,7 @@
 //!
 //! Limits: a VM that names neither host nor datacenter has no place in the tree.
 
+mod affected;
 mod place;
 mod slots;
 #[cfg(test)]
