@@ -26,6 +26,8 @@ pub const RECENT_MS: i64 = 10 * 60 * 1_000;
 pub const KEEP: usize = 10_000;
 /// How many tasks an object lists.
 pub const RECENT: usize = 20;
+/// How often the lists of recent tasks are gone through.
+const SWEEP_MS: i64 = 10_000;
 
 /// The tasks of an inventory.
 #[derive(Debug)]
@@ -42,6 +44,8 @@ struct Book {
     last: i64,
     /// Ended tasks with their end, oldest first.
     ended: VecDeque<(i64, ObjectId)>,
+    /// When the lists of recent tasks were last gone through.
+    swept: i64,
     /// Recent tasks of an object, newest last, with their end once they have one.
     recent: FxHashMap<ObjectId, VecDeque<(ObjectId, Option<i64>)>>,
     causes: FxHashMap<ObjectId, Arc<Cause>>,
@@ -261,7 +265,14 @@ impl Tasks {
                 puts.push(Put::Remove(task));
             }
             let mut stale = Vec::new();
+            let due = now.saturating_sub(book.swept) >= SWEEP_MS;
+            if due {
+                book.swept = now;
+            }
             book.recent.retain(|object, recent| {
+                if !due {
+                    return true;
+                }
                 if recent.iter().any(|(_, ended)| ended.is_some_and(|at| now - at > RECENT_MS)) {
                     stale.push((*object, recent_value(recent, now)));
                 }
