@@ -5,6 +5,7 @@ use crate::{
     command::read::Reading,
     compile::Compiler,
     data::{Table, parse},
+    edit::DocumentMap,
     lens::{EnumTable, Env},
     object::{ObjectMap, Selection},
     protocol::{Protocol, conflict::ConflictTable, constants, enums, faults, ids::Forms},
@@ -21,6 +22,7 @@ use std::{
 };
 use union::{Kind, MessageId, Schema};
 
+mod documents;
 mod files;
 mod unmapped;
 
@@ -36,6 +38,7 @@ pub struct Bundle {
     /// Warnings; errors never get this far.
     pub report: Report,
     protocols: BTreeMap<Arc<str>, Arc<Protocol>>,
+    documents: BTreeMap<Arc<str>, Arc<DocumentMap>>,
 }
 
 impl Bundle {
@@ -48,6 +51,11 @@ impl Bundle {
     /// The mapping of a protocol.
     pub fn protocol(&self, name: &str) -> Option<&Arc<Protocol>> {
         self.protocols.get(name)
+    }
+
+    /// The mapping of a protocol's native document, if it has one.
+    pub fn document(&self, name: &str) -> Option<&Arc<DocumentMap>> {
+        self.documents.get(name)
     }
 
     /// All protocols by name.
@@ -78,12 +86,18 @@ pub(crate) fn load(dir: &Path) -> (Option<Bundle>, Report) {
         let protocol = raw.compile(&union, &mut findings);
         protocols.insert(protocol.name.clone(), Arc::new(protocol));
     }
+    let mut documents = BTreeMap::new();
+    for folder in &folders {
+        if let Some(map) = documents::read(folder, &union, &mut findings) {
+            documents.insert(folder.name.clone(), map);
+        }
+    }
     let failed = findings.failed();
     let report = findings.report();
     if failed {
         return (None, report);
     }
-    let bundle = Bundle { hash, schema: union, report: report.clone(), protocols };
+    let bundle = Bundle { hash, schema: union, report: report.clone(), protocols, documents };
     (Some(bundle), report)
 }
 
@@ -161,7 +175,7 @@ impl Raw {
             let id = findings.file(&file.name, &file.text);
             let table = parse(id, &file.text, findings);
             // Document tables are the business of `edit`.
-            if table.get("document").is_none() {
+            if !documents::is_document(&file.text) {
                 raw.take(&table, &mut overlays, findings);
             }
         }
@@ -258,7 +272,7 @@ impl Raw {
             name: self.name.clone(),
             native,
             compiled,
-            showing: showing(&objects),
+            showing: showing(&objects, &forms),
             objects,
             commands,
             effects,
@@ -405,10 +419,10 @@ fn finish(
     objects
 }
 
-/// By message: where managed types show it only they do; types with a condition come first.
-fn showing(objects: &BTreeMap<Arc<str>, Arc<ObjectMap>>) -> FxHashMap<MessageId, Vec<Arc<ObjectMap>>> {
+/// By message: where managed types show it only they do, second faces never; types with a condition come first.
+fn showing(objects: &BTreeMap<Arc<str>, Arc<ObjectMap>>, forms: &Forms) -> FxHashMap<MessageId, Vec<Arc<ObjectMap>>> {
     let mut showing: FxHashMap<MessageId, Vec<Arc<ObjectMap>>> = FxHashMap::default();
-    for map in objects.values() {
+    for map in objects.values().filter(|m| !forms.is_face(&m.native_type)) {
         showing.entry(map.union).or_default().push(map.clone());
     }
     for maps in showing.values_mut() {

@@ -35,6 +35,7 @@ pub(crate) fn read(dir: &Path) -> Result<Vec<Folder>, Report> {
             continue;
         }
         let mut files = texts(&path, "toml").map_err(|e| fail(&path, e))?;
+        files.extend(texts(&path, "names").map_err(|e| fail(&path, e))?);
         files.extend(texts(&path.join("schema"), "schema").map_err(|e| fail(&path, e))?);
         let cases = texts(&path.join("cases"), "toml").map_err(|e| fail(&path, e))?;
         if files.iter().any(|f| f.name.ends_with(".toml")) {
