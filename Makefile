@@ -66,7 +66,7 @@ bench: setup ## First figures, with vcsim beside them where it can do the same (
 
 .PHONY: bench-inventory
 bench-inventory: build
-	.venv/bin/python tools/bench/retrieve.py --vms $(or $(VMS),10000)
+	python3 benches/retrieve.py --vms $(or $(VMS),10000) --hyperglot $(HYPERGLOT_BIN)
 
 .PHONY: lab
 lab: setup ## A private libvirt with two guests, until Ctrl-C
