@@ -108,7 +108,8 @@ pub(crate) enum Expr {
     Field(Root, Path),
     /// A field of the object that the first expression names.
     Hop(Box<Expr>, Path),
-    Id,
+    /// The object whose rows these are, or the one an item belongs to.
+    Id(Root),
     Index,
     View,
     NativeId(Box<Expr>),
@@ -151,7 +152,10 @@ pub(crate) enum Arithmetic {
 /// What an expression is evaluated over.
 #[derive(Clone, Copy)]
 pub(crate) struct Frame<'a> {
+    /// The object.
     pub id: ObjectId,
+    /// The item, if it is an object itself; else the object.
+    pub own: ObjectId,
     pub object: &'a Record,
     pub item: &'a Record,
     pub command: Option<&'a Record>,
@@ -162,7 +166,7 @@ pub(crate) struct Frame<'a> {
 impl<'a> Frame<'a> {
     /// Over one object.
     pub fn object(id: ObjectId, object: &'a Record, reader: &'a dyn Reader) -> Frame<'a> {
-        Frame { id, object, item: object, command: None, index: 0, reader }
+        Frame { id, own: id, object, item: object, command: None, index: 0, reader }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::{collections::BTreeMap, sync::Arc};
-use union::{MessageId, Slot, SlotSet};
+use union::{Kind, MessageId, Slot, SlotSet};
 
 mod lists;
 mod source;
@@ -83,6 +83,8 @@ struct Stand {
     slot: Option<Slot>,
     /// In the rows of a list's item.
     inside: bool,
+    /// The item is an object of this kind that the slot names.
+    other: Option<Kind>,
 }
 
 impl Stand {
@@ -94,8 +96,11 @@ impl Stand {
     fn deps(&self, reads: &Reads) -> Deps {
         let mut deps = Deps { own: reads.object, ..Deps::default() };
         match self.slot {
-            Some(slot) if !reads.item.is_empty() => deps.own.insert(slot),
-            Some(_) => {}
+            Some(_) if reads.item.is_empty() => {}
+            Some(slot) => {
+                deps.own.insert(slot);
+                deps.hops.extend(self.other.map(|kind| (slot, kind, reads.item)));
+            }
             None => deps.own = deps.own.union(reads.item),
         }
         for (root, slot, kind, slots) in &reads.hops {
@@ -160,7 +165,7 @@ impl<'a> Compiler<'a> {
         if quietly {
             std::mem::swap(self.findings, &mut scratch);
         }
-        let place = Stand { item: message, object: message, slot: None, inside: false };
+        let place = Stand { item: message, object: message, slot: None, inside: false, other: None };
         let body = self.table(ty, raw, &place);
         let when = raw.when.as_ref().and_then(|(text, span)| {
             crate::cel::condition(text, *span, &Scope::object(message), self.env.union, self.findings)

@@ -84,6 +84,7 @@ pub(crate) enum Lens {
     Lower,
     Upper,
     Join(Arc<str>),
+    Split(Arc<str>),
     Key(i64),
 }
 
@@ -109,6 +110,7 @@ impl Lens {
             Lens::Lower => "lower",
             Lens::Upper => "upper",
             Lens::Join(_) => "join",
+            Lens::Split(_) => "split",
             Lens::Key(_) => "key",
         }
     }
@@ -117,7 +119,7 @@ impl Lens {
     pub fn class(&self) -> Class {
         match self {
             Lens::Decimal | Lens::Ref(_) | Lens::Time | Lens::Switch(..) => Class::Iso,
-            Lens::Scale(_) | Lens::Default(_) | Lens::Lower | Lens::Upper | Lens::Join(_) => Class::Quotient,
+            Lens::Scale(_) | Lens::Default(_) | Lens::Lower | Lens::Upper | Lens::Join(_) | Lens::Split(_) => Class::Quotient,
             Lens::Times(_) | Lens::Offset(_) => Class::Partial,
             Lens::Enum(table) => table.class,
             Lens::Present | Lens::Key(_) => Class::RenderOnly,
@@ -130,6 +132,7 @@ impl Lens {
             Lens::Default(default) if value.is_absent() => return Ok(Cow::Owned(default.clone())),
             Lens::Present => return Ok(Cow::Owned(Value::Bool(!value.is_absent()))),
             Lens::Join(separator) => return join(&value, separator).map(Cow::Owned),
+            Lens::Split(separator) => return Ok(Cow::Owned(split_text(&value, separator))),
             _ if value.is_absent() => return Ok(Cow::Owned(Value::Absent)),
             Lens::Default(_) | Lens::Ref(_) | Lens::Time => return Ok(value),
             _ => {}
@@ -170,8 +173,9 @@ impl Lens {
     pub fn read(&self, value: Value) -> Result<Value, Why> {
         match (self, &value) {
             (Lens::Join(separator), Value::Str(text)) => {
-                return Ok(Value::list(text.split(&**separator).filter(|t| !t.is_empty()).map(Value::str)));
+                return Ok(split_text(&Value::Str(text.clone()), separator));
             }
+            (Lens::Split(separator), _) => return join(&value, separator),
             (Lens::Default(_) | Lens::Ref(_) | Lens::Time | Lens::Lower | Lens::Upper, _)
             | (_, Value::Absent) => {
                 return Ok(value);
@@ -207,13 +211,18 @@ fn too_big(n: i64) -> Why {
     format!("{n} does not fit")
 }
 
+fn split_text(value: &Value, separator: &str) -> Value {
+    let texts = value.as_str().map(|text| text.split(separator).filter(|t| !t.is_empty()));
+    texts.map_or(Value::Absent, |texts| Value::list(texts.map(Value::str)))
+}
+
 fn join(value: &Value, separator: &str) -> Result<Value, Why> {
     let mut out = String::new();
     for (at, item) in value.items().iter().enumerate() {
         if at > 0 {
             out.push_str(separator);
         }
-        out.push_str(item.as_str().ok_or_else(|| "`join` needs texts".to_owned())?);
+        out.push_str(item.as_str().ok_or_else(|| "only texts can be joined".to_owned())?);
     }
     Ok(if value.is_absent() { Value::Absent } else { Value::from(out) })
 }

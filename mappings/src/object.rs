@@ -136,7 +136,7 @@ impl ObjectMap {
         node: crate::render::NodeId,
         key: Option<&str>,
         walk: &Walk<'a>,
-        visit: &mut dyn FnMut(usize, &Walk<'a>),
+        visit: &mut dyn FnMut(usize, &Walk<'_>),
     ) {
         let Some(NodeKind::List(list)) = self.compiled.node(node).map(|n| &n.kind) else { return };
         self.compiled.items(list, walk, &mut |entry, walk| {

@@ -220,7 +220,8 @@ pub(crate) enum Source {
     Slot(Slot),
     Item(Path),
     Parent(Path),
-    Id,
+    /// The reference of the object (`parent`), or of the item where it is an object.
+    Id { parent: bool },
     Hop {
         parent: bool,
         from: Path,
@@ -397,7 +398,7 @@ impl Leaf {
             Source::Slot(slot) => Cow::Borrowed(frame.item.get(*slot)),
             Source::Item(path) => Cow::Borrowed(crate::cel::walk(frame.item, path)),
             Source::Parent(path) => Cow::Borrowed(crate::cel::walk(frame.object, path)),
-            Source::Id => Cow::Owned(Value::Ref(frame.id)),
+            Source::Id { parent } => Cow::Owned(Value::Ref(if *parent { frame.id } else { frame.own })),
             Source::Hop { parent, from, to } => {
                 let record = if *parent { frame.object } else { frame.item };
                 let other = crate::cel::walk(record, from).as_ref_id().and_then(|id| frame.reader.object(id));

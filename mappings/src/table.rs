@@ -177,7 +177,7 @@ fn entries(item: &Item, findings: &mut Findings) -> Vec<RawEntry> {
             .iter()
             .map(|e| RawEntry {
                 ty: (e.key.clone(), e.key_span),
-                from: placed(&e.value, "the union list", findings),
+                from: placed(&e.value, "the union list", findings).filter(|(text, _)| &**text != "@"),
                 when: None,
                 rows: None,
                 span: e.value.span,

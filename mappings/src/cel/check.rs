@@ -275,7 +275,7 @@ impl Checker<'_> {
         let is_object = self.union.get(message).is_some_and(|m| m.kind.is_some() && m.field("id").is_none());
         if names == ["id"] && root != Root::Command && is_object {
             let kind = self.union.get(message).and_then(|m| m.kind);
-            return Some((Expr::Id, Shape::one(Flow::Ref(kind.into_iter().collect()))));
+            return Some((Expr::Id(root), Shape::one(Flow::Ref(kind.into_iter().collect()))));
         }
         let (path, shape) = self.fields(ast, message, &names)?;
         if let Some(slot) = path.first() {
@@ -354,9 +354,12 @@ impl Checker<'_> {
         if name == "sum" {
             return self.sum(ast, argument);
         }
-        let whole = matches!(&argument.node, Node::Name(n) if self.scope.names.iter().any(|(s, r, _)| s == n && *r != Root::Command));
-        if name == "native_id" && whole {
-            return Some((Expr::NativeId(Box::new(Expr::Id)), Shape::one(Flow::Text)));
+        let whole = match &argument.node {
+            Node::Name(n) => self.scope.names.iter().find(|(s, r, _)| s == n && *r != Root::Command).map(|(_, r, _)| *r),
+            _ => None,
+        };
+        if let (Some(root), "native_id") = (whole, name) {
+            return Some((Expr::NativeId(Box::new(Expr::Id(root))), Shape::one(Flow::Text)));
         }
         let (expr, shape) = self.check(argument, None)?;
         let boxed = Box::new(expr);

@@ -97,7 +97,8 @@ fn eval<'a>(expr: &'a Expr, frame: &Frame<'a>) -> Val<'a> {
             Some(record) => Cow::Owned(walk(&record, path).clone()),
             None => ABSENT,
         },
-        Expr::Id => Cow::Owned(Value::Ref(frame.id)),
+        Expr::Id(Root::Item) => Cow::Owned(Value::Ref(frame.own)),
+        Expr::Id(_) => Cow::Owned(Value::Ref(frame.id)),
         Expr::Index => Cow::Owned(Value::Int(i64::try_from(frame.index).unwrap_or(i64::MAX))),
         Expr::View => Cow::Owned(Value::str(frame.reader.view())),
         Expr::NativeId(of) => match eval(of, frame).as_ref_id().and_then(|id| frame.reader.native_ref(id)) {

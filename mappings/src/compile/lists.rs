@@ -75,12 +75,19 @@ impl<'a> Compiler<'a> {
         let mut from = None;
         if let Some((text, span)) = &raw.from {
             let (path, shape) = self.union_path(stand.item, text, *span)?;
-            let Flow::Part(part) = shape.flow else {
-                let is = shape.describe(native, self.env.union);
-                self.findings.error(*span, format!("a list is made of parts, `{text}` is {is}"));
-                return None;
+            (inner.item, inner.other) = match &shape.flow {
+                Flow::Part(part) => (*part, None),
+                Flow::Ref(kinds) if kinds.len() == 1 => {
+                    let kind = kinds.first().copied();
+                    (kind.map_or(stand.item, |k| self.env.union.kind(k).id), kind)
+                }
+                _ => {
+                    let is = shape.describe(native, self.env.union);
+                    let message = format!("a list is made of parts or of objects of one kind, `{text}` is {is}");
+                    self.findings.error(*span, message);
+                    return None;
+                }
             };
-            inner.item = part;
             inner.slot = stand.slot.or(path.first().copied());
             self.add_own(deps, stand, &path);
             from = Some(path);
@@ -186,6 +193,7 @@ impl<'a> Compiler<'a> {
             object: stand.object,
             slot: stand.slot.or(slots.first().copied()),
             inside: true,
+            other: None,
         };
         let mut deps = Deps::default();
         self.add_own(&mut deps, stand, &slots);

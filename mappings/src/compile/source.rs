@@ -100,8 +100,10 @@ impl<'a> Compiler<'a> {
     fn source(&mut self, name: &str, span: Span, stand: &Stand) -> Option<(Source, Shape, Deps)> {
         let has_id = self.env.union.get(stand.item).is_some_and(|m| m.field("id").is_some());
         if (name == "id" && !has_id) || name == "parent.id" {
-            let kind = self.env.union.get(stand.object).and_then(|m| m.kind);
-            return Some((Source::Id, Shape::one(Flow::Ref(kind.into_iter().collect())), Deps::default()));
+            let parent = name == "parent.id";
+            let kind_of = |message| self.env.union.get(message).and_then(|m| m.kind);
+            let kind = kind_of(if parent { stand.object } else { stand.item }).or(kind_of(stand.object));
+            return Some((Source::Id { parent }, Shape::one(Flow::Ref(kind.into_iter().collect())), Deps::default()));
         }
         let (head, hop) = name.split_once("->").map_or((name, None), |(a, b)| (a.trim(), Some(b.trim())));
         let (parent, head) = match head.strip_prefix("parent.") {
@@ -115,7 +117,10 @@ impl<'a> Compiler<'a> {
             _ => first(path),
         };
         let Some(hop) = hop else {
-            let deps = Deps { own: own(&path), ..Deps::default() };
+            let mut deps = Deps { own: own(&path), ..Deps::default() };
+            if let (false, Some(slot), Some(kind)) = (parent, stand.slot, stand.other) {
+                deps.hops.push((slot, kind, first(&path)));
+            }
             let source = match (parent, path.as_slice()) {
                 (true, _) => Source::Parent(path),
                 (false, [slot]) => Source::Slot(*slot),

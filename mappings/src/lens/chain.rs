@@ -56,9 +56,9 @@ pub(crate) fn split(text: &str) -> (String, Vec<Words>) {
     (field, parts.collect())
 }
 
-const NAMES: [&str; 16] = [
-    "mib", "kib", "gib", "times", "offset", "decimal", "enum", "ref", "time", "present", "switch", "default",
-    "lower", "upper", "join", "key",
+const NAMES: [&str; 17] = [
+    "mib", "kib", "gib", "times", "offset", "decimal", "enum", "ref", "time", "present", "switch", "default", "lower",
+    "upper", "join", "split", "key",
 ];
 
 /// Checks the lenses over a value of type `start`; every error is reported.
@@ -100,7 +100,7 @@ fn link(shape: &Shape, lens: &Words, env: &Env<'_>) -> Result<(Lens, Shape), Tro
     let arguments: Vec<&str> = words.collect();
     let is = || shape.describe(env.native, env.union);
     let wants = match name {
-        "times" | "offset" | "enum" | "default" | "join" | "key" => 1..=1,
+        "times" | "offset" | "enum" | "default" | "join" | "split" | "key" => 1..=1,
         "switch" => 2..=2,
         "ref" => 0..=1,
         _ => 0..=0,
@@ -151,6 +151,10 @@ fn link(shape: &Shape, lens: &Words, env: &Env<'_>) -> Result<(Lens, Shape), Tro
             Ok((Lens::Join(Arc::from(first)), Shape::one(Flow::Text)))
         }
         "join" => trouble(format!("`join` needs a list of text, this is {}", is())),
+        "split" if shape.flow == Flow::Text && !shape.list && !first.is_empty() => {
+            Ok((Lens::Split(Arc::from(first)), Shape { flow: Flow::Text, list: true }))
+        }
+        "split" => trouble(format!("`split` needs one text and a separator, this is {}", is())),
         "key" => Ok((Lens::Key(integer()?), Shape::one(Flow::Int))),
         "enum" => enumeration(first, shape, env),
         "ref" => reference(first, shape, env),

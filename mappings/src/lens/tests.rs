@@ -38,6 +38,7 @@ fn lenses() -> impl Strategy<Value = (Lens, Value)> {
         texts.clone().prop_map(|t| (Lens::Upper, t)),
         prop_oneof![Just(Value::Absent), Just(Value::Int(4)), integers().prop_map(Value::Int)]
             .prop_map(|v| (Lens::Default(Value::Int(4)), v)),
+        "[a-z,]{0,9}".prop_map(|t| (Lens::Split(Arc::from(",")), Value::from(t))),
         proptest::collection::vec("[a-z]{0,4}", 0..4)
             .prop_map(|t| (Lens::Join(Arc::from(",")), Value::list(t.iter().map(|t| Value::str(t))))),
     ]

@@ -25,6 +25,7 @@ enum Part {
     Fixed,
     Number,
     Uuid,
+    Id,
 }
 
 impl IdForm {
@@ -36,7 +37,8 @@ impl IdForm {
         let part = match part {
             "n" => Part::Number,
             "uuid" => Part::Uuid,
-            other => return Err(format!("`{{{other}}}` is not known: a form has {{n}} or {{uuid}}")),
+            "id" => Part::Id,
+            other => return Err(format!("`{{{other}}}` is not known: a form has {{n}}, {{uuid}} or {{id}}")),
         };
         if after.contains('{') {
             return Err("a form has one `{n}` or `{uuid}`, not several".to_owned());
@@ -50,6 +52,7 @@ impl IdForm {
             Part::Fixed => "",
             Part::Number => "{n}",
             Part::Uuid => "{uuid}",
+            Part::Id => "{id}",
         };
         format!("{}{part}{}", self.before, self.after)
     }
@@ -59,10 +62,27 @@ impl IdForm {
         self.part == Part::Number
     }
 
-    /// The native id.
+    /// Whether it is a second face of an object, named by the object's own native id; see [`IdForm::face`].
+    pub fn is_face(&self) -> bool {
+        self.part == Part::Id
+    }
+
+    /// The native id of a face of the object whose own native id is `id`.
+    pub fn face(&self, id: &str) -> String {
+        format!("{}{id}{}", self.before, self.after)
+    }
+
+    /// The native id of the object of which `face` is a face of this form.
+    pub fn faced<'a>(&self, face: &'a str) -> Option<&'a str> {
+        let id = face.strip_prefix(&*self.before)?.strip_suffix(&*self.after)?;
+        self.is_face().then_some(id)
+    }
+
+    /// The native id; of a face only what encloses the object's own id.
     pub fn text(&self, number: u64, uuid: Uuid) -> String {
         match self.part {
             Part::Fixed => self.before.to_string(),
+            Part::Id => self.face(""),
             Part::Number => format!("{}{number}{}", self.before, self.after),
             Part::Uuid => format!("{}{uuid}{}", self.before, self.after),
         }
@@ -95,6 +115,11 @@ impl Forms {
         let (_, choices) = self.forms.get(ty)?.iter().find(|(v, _)| &**v == view)?;
         let frame = Frame::object(id, record, reader);
         choices.iter().find(|(when, _)| when.as_ref().is_none_or(|w| w.holds(&frame))).map(|(_, form)| form)
+    }
+
+    /// Whether the type is a second face of its objects in some view.
+    pub fn is_face(&self, ty: &str) -> bool {
+        self.forms.get(ty).is_some_and(|views| views.iter().flat_map(|(_, c)| c).any(|(_, form)| form.is_face()))
     }
 
     /// Adds one `[id.TYPE]`; `message` is what the type shows.
@@ -169,6 +194,9 @@ mod tests {
         assert_eq!(form.text(7, Uuid::nil()), "vm-7");
         assert_eq!(form.number("vm-7"), Some(7));
         assert_eq!(form.number("host-7"), None);
+        let face = IdForm::parse("envbrowser-{id}").unwrap();
+        assert_eq!(face.face("vm-7"), "envbrowser-vm-7");
+        assert_eq!(face.faced("envbrowser-vm-7"), Some("vm-7"));
         assert_eq!(IdForm::parse("ha-host").unwrap().text(7, Uuid::nil()), "ha-host");
         assert!(IdForm::parse("x{n}{n}").is_err() && IdForm::parse("x{m}").is_err());
     }

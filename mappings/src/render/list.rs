@@ -1,7 +1,6 @@
 //! Lists: of simple values, and of structures made of items.
 
 use super::{Body, Compiled, Emit, Entry, Leaf, List, Node, NodeKind, Role, Shown, Walk};
-use std::sync::Arc;
 use union::{Record, Value};
 
 impl Compiled {
@@ -84,7 +83,7 @@ impl Compiled {
         &'a self,
         list: &'a List,
         walk: &Walk<'a>,
-        visit: &mut dyn FnMut(&'a Entry, &Walk<'a>) -> bool,
+        visit: &mut dyn FnMut(&'a Entry, &Walk<'_>) -> bool,
     ) {
         for entry in list.entries.iter().filter(|e| e.since <= walk.version) {
             let Some(from) = &entry.from else {
@@ -94,11 +93,22 @@ impl Compiled {
                 }
                 continue;
             };
-            let source: &'a Value = crate::cel::walk(walk.frame.item, from);
+            let source: &Value = crate::cel::walk(walk.frame.item, from);
             for (index, item) in source.items().iter().enumerate() {
-                let Some(part) = item.as_record() else { continue };
-                let part: &'a Record = Arc::as_ref(part);
-                let inner = walk.item(part, index);
+                let other;
+                let part: &Record = match item {
+                    Value::Record(part) => part,
+                    Value::Ref(id) => match walk.frame.reader.object(*id) {
+                        Some(object) => {
+                            other = object;
+                            &other
+                        }
+                        None => continue,
+                    },
+                    _ => continue,
+                };
+                let mut inner = walk.item(part, index);
+                inner.frame.own = item.as_ref_id().unwrap_or(walk.frame.own);
                 if entry.when.as_ref().is_none_or(|w| w.holds(&inner.frame)) && !visit(entry, &inner) {
                     return;
                 }
