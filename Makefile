@@ -61,12 +61,9 @@ check: ## Formatting, lints, licences and bans, house rules
 
 .PHONY: bench
 bench: setup ## First figures, with vcsim beside them where it can do the same (VMS=10000)
+	cargo build --locked --release -p hyperglot
 	cargo bench --locked -p benches
-	$(MAKE) bench-inventory PROFILE=release
-
-.PHONY: bench-inventory
-bench-inventory: build
-	python3 benches/retrieve.py --vms $(or $(VMS),10000) --hyperglot $(HYPERGLOT_BIN)
+	python3 benches/retrieve.py --vms $(or $(VMS),10000) --hyperglot target/release/hyperglot
 
 .PHONY: lab
 lab: setup ## A private libvirt with two guests, until Ctrl-C

@@ -4,7 +4,6 @@ package main
 
 import (
 	"crypto/tls"
-
 	"flag"
 	"fmt"
 	"log"
@@ -19,9 +18,14 @@ import (
 
 func main() {
 	model := simulator.VPX()
-	listen := flag.String("l", "127.0.0.1:8989", "address to listen on")
+	listen := flag.String("l", "127.0.0.1:8989", "host and port to listen on")
 	secure := flag.Bool("tls", true, "serve over TLS with a self-signed certificate")
 	esx := flag.Bool("esx", false, "look like one ESX host instead of a vCenter")
+	user := flag.String("username", "user", "user name that may log in")
+	password := flag.String("password", "pass", "that user's password")
+	datacenters := flag.Int("dc", model.Datacenter, "datacenters")
+	datastores := flag.Int("ds", model.Datastore, "datastores")
+	pools := flag.Int("pool", model.Pool, "resource pools in each cluster")
 	clusters := flag.Int("cluster", model.Cluster, "clusters")
 	hosts := flag.Int("host", model.ClusterHost, "hosts in each cluster")
 	standalone := flag.Int("standalone-host", model.Host, "standalone hosts")
@@ -32,6 +36,9 @@ func main() {
 	if *esx {
 		model = simulator.ESX()
 	} else {
+		model.Datacenter = *datacenters
+		model.Datastore = *datastores
+		model.Pool = *pools
 		model.Cluster = *clusters
 		model.ClusterHost = *hosts
 		model.Host = *standalone
@@ -42,7 +49,7 @@ func main() {
 		log.Fatal(err)
 	}
 	model.Service.RegisterEndpoints = true
-	model.Service.Listen = &url.URL{Host: *listen, User: url.UserPassword("user", "pass")}
+	model.Service.Listen = &url.URL{Host: *listen, User: url.UserPassword(*user, *password)}
 	if *secure {
 		model.Service.TLS = &tls.Config{}
 	}
