@@ -11,7 +11,7 @@
 use crate::{
     perform,
     queue::{Arrival, Cancelled, Conflict, Job, Queue},
-    rules::Rules,
+    rules::{CANCEL, Rules},
     target::Target,
     ticket::Ticket,
 };
@@ -241,7 +241,7 @@ impl Owner {
                     let object = *object;
                     let Some(running) = queue.running() else { continue };
                     let origin = &running.load.command.origin;
-                    if self.rules.conflict(origin, &running.verb, "Cancel") != Conflict::Overtake {
+                    if self.rules.conflict(origin, &running.verb, CANCEL) != Conflict::Overtake {
                         let message = format!("{} runs already and cannot be cancelled", running.verb);
                         return Err(Cause::new(Code::InvalidState, message));
                     }

@@ -2,6 +2,8 @@
 
 use crate::{
     owner::{Owner, Run},
+    queue::Conflict,
+    rules::CANCEL,
     target::{NativeCall, Progress, TargetError},
 };
 use std::sync::Arc;
@@ -38,7 +40,8 @@ async fn attempt(owner: &Arc<Owner>, run: &Run) -> Result<Outcome, Cause> {
         )));
     }
     if let Some(task) = run.task {
-        owner.tasks.active(task);
+        let cancel = owner.rules.conflict(&command.origin, &command.verb, CANCEL);
+        owner.tasks.begin(task, cancel == Conflict::Overtake);
     }
     let mut object = record(owner, run)?;
     if owner.rules.guard(command, &object, &owner.inventory).is_err() {

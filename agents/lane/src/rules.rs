@@ -8,6 +8,9 @@ use crate::{queue::Conflict, target::NativeCall};
 use inventory::Inventory;
 use union::{Command, Origin, Record, command::Cause};
 
+/// The arriving verb that stands for a wish to cancel the running command.
+pub const CANCEL: &str = "Cancel";
+
 /// The tables that decide, guard and lower. Guards and conflicts are those of the protocol that asked; effects those of the target.
 pub trait Rules: Send + Sync {
     /// What happens to a command asked through `origin` with verb `arriving` while `running` runs or waits.

@@ -153,14 +153,23 @@ impl Tasks {
         self.state(task).is_some_and(|now| states.iter().any(|s| i64::from(*s as i32) == now))
     }
 
-    /// The command's turn has come.
+    /// The command's turn has come, and it can no longer be cancelled.
     pub fn active(&self, task: ObjectId) {
+        self.begin(task, false);
+    }
+
+    /// The command's turn has come; `cancelable`: it may still be cancelled.
+    pub fn begin(&self, task: ObjectId, cancelable: bool) {
         if self.is(task, &[TaskState::Queued]) {
             let s = &self.slots;
             let now = self.clock.now_ms();
             self.set(
                 task,
-                vec![(s.state, Value::from(TaskState::Active as i32)), (s.started_ms, now.into())],
+                vec![
+                    (s.state, Value::from(TaskState::Active as i32)),
+                    (s.started_ms, now.into()),
+                    (s.cancelable, cancelable.into()),
+                ],
             );
         }
     }

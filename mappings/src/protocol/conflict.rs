@@ -1,4 +1,5 @@
-//! `[conflict.RUNNING] ARRIVING = "..."`: what happens to a command that arrives while another runs on the same object.
+//! `[conflict.RUNNING] ARRIVING = "..."`: what happens to a command that arrives while another runs on the same object. `Cancel` as the
+//! arriving verb stands for a wish to cancel the running command: only `overtake` grants it.
 
 use crate::{
     data::Table,
@@ -55,7 +56,7 @@ impl ConflictTable {
     ) {
         let verbs: Vec<&str> = union.commands().map(|c| c.name.as_str()).collect();
         let mut known = |verb: &str, span| {
-            let found = verb == "*" || verbs.contains(&verb);
+            let found = matches!(verb, "*" | "Cancel") || verbs.contains(&verb);
             if !found {
                 let help = did_you_mean(verb, verbs.iter().copied());
                 findings.error_help(span, format!("the union has no command `{verb}`"), help);

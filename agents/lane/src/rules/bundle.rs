@@ -70,15 +70,23 @@ impl Rules for BundleRules {
         object: &Record,
         around: &Inventory,
     ) -> Result<Vec<NativeCall>, Cause> {
-        let effect = self.bundle.protocol(protocol).and_then(|p| p.effect(&command.verb)).ok_or_else(|| {
-            Cause::new(Code::NotSupported, format!("{protocol} has no way to do {}", command.verb))
-        })?;
+        let effect =
+            self.bundle.protocol(protocol).and_then(|p| p.effect(&command.verb)).ok_or_else(|| {
+                Cause::new(Code::NotSupported, format!("{protocol} has no way to do {}", command.verb))
+            })?;
         let calls = effect.lower(&command.body, object, &Facts(around))?;
-        let call = |c: mapping::NativeCall| NativeCall { call: c.call, args: c.args, once: c.is == StepKind::Once };
+        let call =
+            |c: mapping::NativeCall| NativeCall { call: c.call, args: c.args, once: c.is == StepKind::Once };
         Ok(calls.into_iter().map(call).collect())
     }
 
-    fn expected(&self, protocol: &str, command: &Command, object: &Record, around: &Inventory) -> Option<bool> {
+    fn expected(
+        &self,
+        protocol: &str,
+        command: &Command,
+        object: &Record,
+        around: &Inventory,
+    ) -> Option<bool> {
         let effect = self.bundle.protocol(protocol)?.effect(&command.verb)?;
         effect.expect(object, &Facts(around))
     }
