@@ -61,13 +61,17 @@ fn slot(kind: Kind, field: &str) -> union::Slot {
 }
 
 fn world(source: Source, behaviour: Option<Behaviour>, seed: u64) -> World {
+    ruled(Arc::new(Table), source, behaviour, seed)
+}
+
+fn ruled(rules: Arc<dyn Rules>, source: Source, behaviour: Option<Behaviour>, seed: u64) -> World {
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(1_700_000_000_000));
     let ids: Arc<dyn Ids> = Arc::new(SeededIds::new(seed));
     let inventory = Inventory::new(Schema::base(), 1, Arc::clone(&clock));
     let config = Config { name: "s".into(), source, behaviour, effect_log: None };
     let sim = connect(config, &inventory, &clock, &ids).expect("a good file");
     let tasks = Tasks::new(Arc::clone(&inventory), Arc::clone(&clock), Arc::clone(&ids));
-    let owner = Owner::new(Arc::new(Table), Arc::clone(&inventory), tasks, clock, Limits::default());
+    let owner = Owner::new(rules, Arc::clone(&inventory), tasks, clock, Limits::default());
     owner.adopt(sim.clone());
     World { inventory, sim, owner, ids }
 }
@@ -89,7 +93,11 @@ impl World {
             verb: Arc::from(verb),
             schema: message.command.clone().expect("a command"),
             object: vm,
-            body: Arc::new(message.record()),
+            body: Arc::new({
+                let mut body = message.record();
+                body.set(message.field("vm_id").expect("a field").slot, vm);
+                body
+            }),
             principal: Arc::from("ann"),
             session: Arc::from("s"),
             deadline_ms: self.inventory.clock().now_ms() + 5_000,
@@ -317,4 +325,60 @@ async fn figures_are_read_now_and_then() {
     sleep(Duration::from_secs(31)).await;
     let entry = w.inventory.get(vm).expect("there");
     assert!(entry.runtime > config && entry.config == config);
+}
+
+/// The mapping as it is in the tree, beside a protocol that asks with a conflict table of its own.
+fn mapped() -> Arc<dyn Rules> {
+    let dir = tempfile::tempdir().expect("a directory");
+    for (protocol, text) in [
+        ("sim", include_str!("../../../mappings/sim/protocol.toml")),
+        ("p", "[conflict.Suspend]\nPowerOff = \"overtake\"\nCancel = \"overtake\"\n"),
+    ] {
+        let folder = dir.path().join(protocol);
+        std::fs::create_dir(&folder).expect("made");
+        std::fs::write(folder.join("protocol.toml"), text).expect("written");
+    }
+    let bundle = mapping::Bundle::load(dir.path()).unwrap_or_else(|report| panic!("{report}"));
+    Arc::new(lane::rules::BundleRules::new(bundle))
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_mapping_lowers_every_command() {
+    let w = ruled(mapped(), Source::Text(FLEET.into()), None, 1);
+    let vm = w.find(Kind::Vm, "db01");
+    for (verb, state) in [
+        ("PowerOn", PowerState::Running),
+        ("Pause", PowerState::Paused),
+        ("Unpause", PowerState::Running),
+        ("Reset", PowerState::Running),
+        ("RebootGuest", PowerState::Running),
+        ("Suspend", PowerState::Suspended),
+        ("PowerOff", PowerState::Stopped),
+        ("PowerOn", PowerState::Running),
+        ("StandbyGuest", PowerState::Suspended),
+        ("PowerOn", PowerState::Running),
+        ("ShutdownGuest", PowerState::Stopped),
+    ] {
+        let outcome = w.ask(vm, verb).await;
+        assert!(matches!(outcome, Outcome::Done { already: false, .. }), "{verb}: {outcome:?}");
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(w.power(vm), state as i64, "{verb}");
+    }
+    assert!(matches!(w.ask(vm, "PowerOff").await, Outcome::Done { already: true, .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hung_suspend_is_overtaken_by_the_mapping_s_table() {
+    let w = ruled(mapped(), Source::Text(FLEET.into()), None, 1);
+    let vm = w.find(Kind::Vm, "web01");
+    w.sim.script("Suspend", Fate::Hang);
+    let suspend = w.ask(vm, "Suspend");
+    let off = async {
+        sleep(Duration::from_millis(100)).await;
+        w.ask(vm, "PowerOff").await
+    };
+    let (suspend, off) = tokio::join!(suspend, off);
+    assert!(matches!(suspend, Outcome::Failed(Cause { code: Code::Cancelled, .. })), "{suspend:?}");
+    assert!(matches!(off, Outcome::Done { .. }), "{off:?}");
+    assert_eq!(w.power(vm), PowerState::Stopped as i64);
 }

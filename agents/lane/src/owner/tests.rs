@@ -426,6 +426,8 @@ async fn a_waiting_command_is_cancelled_a_running_one_by_the_table() {
     let (on, off) = (w.submit("PowerOn"), w.submit("PowerOff"));
     tokio::task::yield_now().await;
     assert_eq!(w.owner.cancel(on.command).expect_err("not this one").code, Code::InvalidState);
+    let cancelable = |w: &World, ticket: &Ticket| w.field(ticket.task.expect("asked for"), "cancelable");
+    assert_eq!((cancelable(&w, &on), cancelable(&w, &off)), (Value::Bool(false), Value::Bool(true)));
     w.owner.cancel(off.command).expect("it waits");
     assert_eq!(code(&off.outcome().await), Code::Cancelled);
     let w = world(RUNNING, [Act::Hang, Act::Well]);
