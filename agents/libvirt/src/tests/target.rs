@@ -18,9 +18,9 @@ use union::{
     pb::{Connection, PowerState},
 };
 
-struct Bench {
-    inventory: Arc<Inventory>,
-    target: Arc<Libvirt>,
+pub struct Bench {
+    pub inventory: Arc<Inventory>,
+    pub target: Arc<Libvirt>,
 }
 
 fn rows() -> Arc<DocumentMap> {
@@ -29,7 +29,7 @@ fn rows() -> Arc<DocumentMap> {
     Arc::new(DocumentMap::load(&[source], &Schema::base()).expect("the rows load"))
 }
 
-fn config(uri: &str) -> Config {
+pub fn config(uri: &str) -> Config {
     Config {
         keepalive: Keepalive {
             ask_after: Duration::from_millis(500),
@@ -43,16 +43,20 @@ fn config(uri: &str) -> Config {
 
 impl Bench {
     async fn start(config: Config) -> Bench {
+        Bench::with(config, rows(), Schema::base()).await
+    }
+
+    pub async fn with(config: Config, rows: Arc<DocumentMap>, schema: Arc<Schema>) -> Bench {
         let clock = Arc::new(SystemClock::new());
-        let inventory = Inventory::new(Schema::base(), 1, clock.clone());
-        let target = target::connect(config, rows(), inventory.clone(), clock).unwrap();
+        let inventory = Inventory::new(schema, 1, clock.clone());
+        let target = target::connect(config, rows, inventory.clone(), clock).unwrap();
         let bench = Bench { inventory, target };
         bench.until("in step", |b| b.target.status() == Status::InStep).await;
         bench
     }
 
     /// Waits for something that will be so; gives up after a time in which it surely would.
-    async fn until(&self, what: &str, is: impl Fn(&Bench) -> bool) {
+    pub async fn until(&self, what: &str, is: impl Fn(&Bench) -> bool) {
         for _ in 0..3000 {
             if is(self) {
                 return;
@@ -62,7 +66,7 @@ impl Bench {
         panic!("not {what}: {:?}, {:?}", self.target.status(), self.inventory);
     }
 
-    fn field(&self, id: ObjectId, name: &str) -> Value {
+    pub fn field(&self, id: ObjectId, name: &str) -> Value {
         let record = self.inventory.record(id);
         record.map_or(Value::Absent, |r| get(self.inventory.schema(), &r, name).clone())
     }
@@ -72,11 +76,11 @@ impl Bench {
         ids.find(|id| self.field(*id, "name").as_str() == Some(name))
     }
 
-    fn vm(&self, name: &str) -> ObjectId {
+    pub fn vm(&self, name: &str) -> ObjectId {
         self.named(Kind::Vm, name).unwrap_or_else(|| panic!("no VM {name}"))
     }
 
-    fn power(&self, vm: ObjectId) -> Option<i64> {
+    pub fn power(&self, vm: ObjectId) -> Option<i64> {
         self.field(vm, "power_state").as_int()
     }
 

@@ -1,0 +1,138 @@
+//! Union commands through the lane and the effect table to a real libvirt.
+
+use super::{
+    rig::{Rig, bios_guest},
+    target::{Bench, config},
+};
+use crate::target::Status;
+use lane::{
+    Owner,
+    owner::{Limits, Reply},
+    rules::BundleRules,
+};
+use mapping::Bundle;
+use std::{fs, path::Path, sync::Arc};
+use union::{
+    Clock, Command, CommandId, Ids, ObjectId, Origin, Value,
+    clock::{SystemClock, SystemIds},
+    command::{Code, Outcome},
+    pb::PowerState,
+};
+
+/// The bundle of libvirt's own files: the tables of other protocols have no part in this.
+fn bundle() -> Arc<Bundle> {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../mappings/libvirt");
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("libvirt/schema")).unwrap();
+    for name in ["protocol.toml", "effects.toml", "domain.toml", "domain.names", "schema/remote.schema"] {
+        fs::copy(from.join(name), dir.path().join("libvirt").join(name)).unwrap();
+    }
+    Bundle::load(dir.path()).unwrap_or_else(|report| panic!("{report}"))
+}
+
+struct Commands {
+    bench: Bench,
+    owner: Arc<Owner>,
+}
+
+impl Commands {
+    async fn start(rig: &Rig) -> Commands {
+        let bundle = bundle();
+        let rows = bundle.document("libvirt").expect("domain.toml").clone();
+        let bench = Bench::with(config(&rig.qemu()), rows, bundle.schema.clone()).await;
+        let clock = Arc::new(SystemClock::new());
+        let tasks = inventory::Tasks::new(bench.inventory.clone(), clock.clone(), Arc::new(SystemIds));
+        let rules = Arc::new(BundleRules::new(bundle));
+        let owner = Owner::new(rules, bench.inventory.clone(), tasks, clock, Limits::default());
+        owner.adopt(bench.target.clone());
+        Commands { bench, owner }
+    }
+
+    async fn perform(&self, verb: &str, vm: ObjectId) -> Outcome {
+        let schema = self.bench.inventory.schema();
+        let message = schema.message(verb).unwrap();
+        let mut body = message.record();
+        body.set(message.field("vm_id").unwrap().slot, vm);
+        let command = Command {
+            id: CommandId(SystemIds.uuid()),
+            verb: verb.into(),
+            schema: message.command.clone().unwrap(),
+            object: vm,
+            body: Arc::new(body),
+            principal: "tester".into(),
+            session: "".into(),
+            deadline_ms: SystemClock::new().now_ms() + 30_000,
+            origin: Origin { protocol: "test".into(), view: "".into(), method: verb.into() },
+        };
+        self.owner.submit(command, Reply::Task).unwrap().outcome().await
+    }
+
+    async fn done(&self, verb: &str, vm: ObjectId, state: PowerState) {
+        match self.perform(verb, vm).await {
+            Outcome::Done { revision, already: false, .. } => {
+                assert!(self.bench.inventory.revision() >= revision);
+                assert_eq!(self.bench.power(vm), Some(state as i64), "after {verb}");
+            }
+            other => panic!("{verb}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn power_commands_have_their_effect() {
+    let rig = Rig::start();
+    rig.define(&bios_guest("eight"));
+    let commands = Commands::start(&rig).await;
+    let vm = commands.bench.vm("eight");
+    for (verb, state) in [
+        ("PowerOn", PowerState::Running),
+        ("Reset", PowerState::Running),
+        ("RebootGuest", PowerState::Running),
+        ("ShutdownGuest", PowerState::Running),
+        ("Pause", PowerState::Paused),
+        ("Unpause", PowerState::Running),
+        ("Pause", PowerState::Paused),
+        ("PowerOn", PowerState::Running),
+        ("Suspend", PowerState::Suspended),
+        ("PowerOn", PowerState::Running),
+        ("Suspend", PowerState::Suspended),
+        ("PowerOff", PowerState::Stopped),
+        ("PowerOn", PowerState::Running),
+        ("PowerOff", PowerState::Stopped),
+    ] {
+        commands.done(verb, vm, state).await;
+    }
+    let again = commands.perform("PowerOff", vm).await;
+    assert!(matches!(again, Outcome::Done { already: true, .. }), "{again:?}");
+    assert_eq!(commands.bench.field(vm, "ext.libvirt.asleep"), Value::Bool(false));
+}
+
+#[tokio::test]
+async fn what_libvirt_refuses_fails_with_its_words() {
+    let rig = Rig::start();
+    rig.define(&bios_guest("nine"));
+    let commands = Commands::start(&rig).await;
+    let vm = commands.bench.vm("nine");
+    let Outcome::Failed(cause) = commands.perform("Reset", vm).await else { panic!() };
+    assert_eq!((cause.code, cause.native_code), (Code::InvalidState, 55), "{cause}");
+    commands.done("PowerOn", vm, PowerState::Running).await;
+    // No agent listens in a BIOS.
+    let Outcome::Failed(cause) = commands.perform("StandbyGuest", vm).await else { panic!() };
+    assert!(cause.native_code != 0, "{cause}");
+}
+
+#[tokio::test]
+async fn a_dead_libvirt_fails_commands_and_other_libvirts_go_on() {
+    let (mut dead, alive) = (Rig::start(), Rig::start());
+    dead.define(&bios_guest("ten"));
+    alive.define(&bios_guest("eleven"));
+    let (first, second) = (Commands::start(&dead).await, Commands::start(&alive).await);
+    dead.kill();
+    let ten = first.bench.vm("ten");
+    let Outcome::Failed(cause) = first.perform("PowerOn", ten).await else { panic!() };
+    assert_eq!(cause.code, Code::Unreachable, "{cause}");
+    second.done("PowerOn", second.bench.vm("eleven"), PowerState::Running).await;
+    dead.launch();
+    first.bench.until("healed", |b| b.target.status() == Status::InStep).await;
+    first.done("PowerOn", ten, PowerState::Running).await;
+}
