@@ -1,1 +1,46 @@
-//! Placeholder.
+//! The vSphere front: this installation as a vCenter Server (`fleet`) or as one ESXi host (`host`), to unmodified clients.
+//!
+//! The way of a call, each step a room:
+//!
+//! ```text
+//! front::Listener  connection, TLS, admission
+//! front.rs         route ─▶ read ─▶ decode ─▶ negotiate (version.rs) ─▶ authenticate (session.rs) ─▶ find (inventory.rs, made.rs)
+//! methods.rs       ─▶ dispatch: one table of type and method
+//!                     ├─ property_collector/   reading, once and as it changes
+//!                     ├─ views, search, task, events, service
+//!                     └─ command.rs            everything with a command row: lift ─▶ authorize ─▶ lane::Owner
+//! native.rs        ◀─ encode: the mapping's values as SOAP;   fault.rs: causes as vim faults
+//! folder.rs        GET /folder/…vmx (vmx.rs): a VM's configuration file, for clients that read that
+//! ```
+//!
+//! What differs between the two views is data in the mapping files. [`front::serve`] starts a front; dropping or draining what it returns ends it.
+#![forbid(unsafe_code)]
+
+mod call;
+mod command;
+mod events;
+mod fault;
+mod folder;
+pub mod front;
+mod history;
+mod inventory;
+mod keeper;
+mod limits;
+mod made;
+mod methods;
+mod native;
+mod power;
+mod property_collector;
+mod search;
+mod serve;
+mod service;
+mod session;
+mod task;
+mod tree;
+mod version;
+mod views;
+mod views_api;
+mod vmx;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,343 @@
+//! The front: HTTP in, one call through the chain, HTTP out.
+//!
+//! ```text
+//! route ─▶ read (within limits) ─▶ decode ─▶ negotiate ─▶ authenticate ─▶ find the object ─▶ dispatch ─▶ encode
+//! ```
+//!
+//! Every answer is 200, or 500 with a fault; other statuses mean that no vim call was understood at all.
+
+pub use crate::serve::{Deps, ServeError, Serving, serve};
+use crate::{
+    call::{Call, Reply},
+    fault::{Answer, Fault},
+    folder,
+    inventory::{Catalog, Key},
+    keeper::Keeper,
+    made::{MadeRead, OfSession, Thing, Workshop},
+    methods::Methods,
+    native::{self, NS, Tags},
+    serve::Watching,
+    session::{COOKIE, Data, Session, Ticket},
+    version,
+};
+use ::front::{Peer, Sessions, session::Active};
+use ::inventory::{Change, Chronicle, Observer, Tasks};
+use bytes::Bytes;
+use guard::Guard;
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use lane::Owner;
+use mapping::NativeRef;
+use parking_lot::Mutex;
+use std::{
+    collections::VecDeque,
+    net::IpAddr,
+    sync::{Arc, OnceLock, Weak},
+};
+use tokio_util::sync::CancellationToken;
+use union::{Clock, Ids, Kind, ObjectId, Record, Value};
+use wire::{limits as wire_limits, soap};
+
+/// A front of one view.
+pub(crate) struct Front {
+    pub(crate) catalog: Catalog,
+    pub(crate) tags: Tags,
+    pub(crate) methods: Methods,
+    pub(crate) sessions: Arc<Sessions<Data>>,
+    pub(crate) tickets: Mutex<VecDeque<Ticket>>,
+    pub(crate) workshop: Mutex<Workshop>,
+    pub(crate) owner: Arc<Owner>,
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) tasks: Arc<Tasks>,
+    pub(crate) chronicle: Arc<Chronicle>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<dyn Ids>,
+    pub(crate) keeper: Keeper,
+    pub(crate) limits: ::front::Limits,
+    pub(crate) watching: OnceLock<Watching>,
+    pub(crate) me: Weak<Front>,
+}
+
+impl std::fmt::Debug for Front {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Front").field("view", &self.catalog.view().name()).finish_non_exhaustive()
+    }
+}
+
+type Answered = Response<Full<Bytes>>;
+
+/// What came in beside the body.
+pub(crate) struct Around<'r> {
+    /// The SOAPAction header.
+    pub(crate) action: Option<&'r str>,
+    /// The client program.
+    pub(crate) agent: &'r str,
+    /// Its address.
+    pub(crate) remote: IpAddr,
+    /// Cancelled when the listener drains.
+    pub(crate) draining: CancellationToken,
+    /// The fingerprint of the certificate it was shown; `None` without TLS.
+    pub(crate) thumbprint: Option<String>,
+    /// The session its cookie names.
+    pub(crate) session: Option<Active<Data>>,
+}
+
+impl Front {
+    /// Answers one request.
+    pub(crate) async fn answer(self: Arc<Front>, request: Request<Incoming>) -> Answered {
+        let path = request.uri().path();
+        match (request.method(), path) {
+            (&Method::POST, "/sdk" | "/sdk/" | "/sdk/vimService" | "/sdk/webService") => {
+                self.soap(request).await
+            }
+            (&Method::GET | &Method::HEAD, "/sdk/vimServiceVersions.xml") => {
+                let text = version::document(self.catalog.native(), self.catalog.newest());
+                page(StatusCode::OK, "text/xml", text.into())
+            }
+            (&Method::GET | &Method::HEAD, _) if path.starts_with("/folder/") => {
+                folder::answer(&self, request).await
+            }
+            (_, "/sdk" | "/sdk/" | "/sdk/vimService" | "/sdk/webService") => {
+                let mut refused = page(StatusCode::METHOD_NOT_ALLOWED, "text/plain", Bytes::new());
+                refused.headers_mut().insert(header::ALLOW, http::HeaderValue::from_static("POST"));
+                refused
+            }
+            _ => page(StatusCode::NOT_FOUND, "text/plain", Bytes::from_static(b"404 Not Found\n")),
+        }
+    }
+
+    async fn soap(self: Arc<Front>, request: Request<Incoming>) -> Answered {
+        let (head, body) = request.into_parts();
+        let Some(peer) = head.extensions.get::<Peer>() else {
+            return page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", Bytes::new());
+        };
+        let session = self.session_of(&head.headers);
+        let most =
+            if session.is_some() { wire_limits::BODY_AFTER_LOGIN } else { wire_limits::BODY_BEFORE_LOGIN };
+        let bytes = match ::front::body::read(&head.headers, body, most, &self.limits).await {
+            Ok(bytes) => bytes,
+            Err(error) => return page(error.status(), "text/plain", format!("{error}\n").into()),
+        };
+        let text = |name| head.headers.get(name).and_then(|v: &http::HeaderValue| v.to_str().ok());
+        let around = Around {
+            action: text("soapaction"),
+            agent: text("user-agent").unwrap_or_default(),
+            remote: peer.remote.ip(),
+            draining: peer.draining.clone(),
+            thumbprint: peer.certificate.as_ref().map(|certificate| certificate.fingerprint()),
+            session,
+        };
+        self.exchange(&around, bytes).await
+    }
+
+    /// One SOAP request to its answer.
+    pub(crate) async fn exchange(&self, around: &Around<'_>, bytes: Bytes) -> Answered {
+        let envelope = match soap::decode(bytes, &wire_limits::SOAP) {
+            Ok(envelope) => envelope,
+            Err(error) => {
+                let fault = Fault::invalid_request(format!("The request is no SOAP call: {error}"));
+                return encode("", Err(fault), false);
+            }
+        };
+        let method = envelope.method();
+        let answer = self.call(around, method).await;
+        encode(method.name(), answer, around.thumbprint.is_some())
+    }
+
+    /// One call through the chain.
+    async fn call(&self, around: &Around<'_>, element: wire::xml::Element<'_>) -> Answer<Reply> {
+        if element.namespace() != NS {
+            return Err(Fault::invalid_request(format!(
+                "Expected a method of {NS}, found one of \"{}\"",
+                element.namespace()
+            )));
+        }
+        let this = element.child("_this").and_then(native::reference);
+        let this = this
+            .ok_or_else(|| Fault::invalid_request("Expected _this, the object that the method is sent to"))?;
+        let session = around.session.as_ref().map(|active| active.session().clone());
+        let known = self.find(session.as_deref(), &this);
+        let method = element.name();
+        if session.is_none() && !self.methods.is_open(method) {
+            return Err(Fault::not_authenticated(this));
+        }
+        let receiver = known.ok_or_else(|| Fault::not_found(this.clone()))?;
+        let call = Call {
+            front: self,
+            session,
+            version: version::negotiate(around.action, self.catalog.native(), self.catalog.newest()),
+            method,
+            element,
+            this,
+            receiver,
+            remote: around.remote,
+            agent: around.agent,
+            thumbprint: around.thumbprint.as_deref(),
+            draining: around.draining.clone(),
+        };
+        self.methods.dispatch(&call).await
+    }
+
+    /// What a reference leads to for a caller.
+    pub(crate) fn find(&self, session: Option<&Session>, reference: &NativeRef) -> Option<Key> {
+        let made = session.and_then(|session| {
+            let workshop = self.workshop.lock();
+            OfSession { workshop: &workshop, session: &session.id }.find(reference)
+        });
+        made.or_else(|| self.catalog.resolve(reference))
+    }
+
+    /// The session that a request's cookie names.
+    pub(crate) fn session_of(&self, headers: &HeaderMap) -> Option<Active<Data>> {
+        let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+        // A client may send the whole Set-Cookie back, attributes and quotes included.
+        let mut values = cookies
+            .flat_map(|cookie| cookie.split([';', ',']))
+            .filter_map(|part| part.trim().split_once('='));
+        let (_, key) = values.find(|(name, _)| *name == COOKIE)?;
+        self.sessions.enter(key.trim().trim_matches('"'))
+    }
+
+    /// The facts of an object as a caller sees them: the front's own with the caller's session in it.
+    pub(crate) fn record(&self, call: &Call<'_>, id: ObjectId) -> Option<Arc<Record>> {
+        if id == self.catalog.service() {
+            Some(self.service_record(call.session.as_deref()))
+        } else {
+            self.catalog.record(id)
+        }
+    }
+
+    /// What the front says of itself.
+    pub(crate) fn service_record(&self, caller: Option<&Session>) -> Arc<Record> {
+        let message = self.catalog.schema().kind(Kind::Service);
+        let known = self.catalog.record(self.catalog.service());
+        let mut record = known.map_or_else(|| message.record(), |known| (*known).clone());
+        if let Some(field) = message.field("time_ms") {
+            record.set(field.slot, self.clock.now_ms());
+        }
+        if let Some(caller) = caller {
+            let current = Some(&*caller.id);
+            let own = crate::session::record(self, caller, current);
+            let all = self.sessions.list();
+            let all = all.iter().map(|session| Value::record(crate::session::record(self, session, current)));
+            if let Some(field) = message.field("current_session") {
+                record.set(field.slot, Value::record(own));
+            }
+            if let Some(field) = message.field("sessions") {
+                record.set(field.slot, Value::list(all));
+            }
+        }
+        Arc::new(record)
+    }
+
+    /// Why a task failed, if the object is one that did.
+    pub(crate) fn task_fault(&self, id: ObjectId) -> Option<Fault> {
+        if id.kind != Kind::Task {
+            return None;
+        }
+        let cause = self.tasks.cause(id)?;
+        let slot = self.catalog.schema().slot(Kind::Task, "object_id")?;
+        let object = self.catalog.record(id)?.get(slot).as_ref_id().and_then(|id| self.catalog.reference(id));
+        Some(self.fault_of(
+            &cause,
+            &object.unwrap_or_else(|| NativeRef { ty: Arc::from("ManagedEntity"), id: Arc::from("") }),
+        ))
+    }
+
+    /// The native fault of a cause.
+    pub(crate) fn fault_of(&self, cause: &union::command::Cause, object: &NativeRef) -> Fault {
+        Fault::of_cause(cause, object, &self.catalog)
+    }
+
+    /// An id for something a session makes.
+    pub(crate) fn made_id(&self, session: &str) -> Arc<str> {
+        Arc::from(format!("session[{session}]{}", self.ids.uuid()))
+    }
+
+    /// Forgets what a session made as soon as it has ended.
+    pub(crate) fn clean_up_after(&self, session: &Arc<Session>) {
+        let (ended, id, front) = (session.ended.clone(), session.id.clone(), self.me.clone());
+        tokio::spawn(async move {
+            ended.cancelled().await;
+            if let Some(front) = front.upgrade() {
+                front.workshop.lock().unmake_all(&id);
+            }
+        });
+    }
+
+    /// Takes in changes of the view's inventory.
+    fn changed(&self, changes: &[Change]) {
+        if changes.iter().any(|change| change.id.kind == Kind::Task) {
+            self.keeper.tasks_changed();
+        }
+        let mut workshop = self.workshop.lock();
+        let (things, updates) = workshop.parts();
+        for (number, made) in things.iter_mut() {
+            let Thing::View(view) = &mut made.thing else { continue };
+            let moved = view.changed(&self.catalog, changes);
+            if !moved.is_empty() {
+                updates.view_changed(&self.catalog, *number, &moved.added, &moved.removed);
+            }
+        }
+        if !updates.is_idle() {
+            updates.changed(changes, &self.catalog);
+        }
+    }
+}
+
+/// Tells a front without keeping it alive.
+pub(crate) struct Watch(pub(crate) Weak<Front>);
+
+impl Observer for Watch {
+    fn changed(&self, changes: &[Change]) {
+        if let Some(front) = self.0.upgrade() {
+            front.changed(changes);
+        }
+    }
+}
+
+/// A response with a body.
+pub(crate) fn page(status: StatusCode, kind: &'static str, body: Bytes) -> Answered {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
+    response
+}
+
+fn encode(method: &str, answer: Answer<Reply>, secure: bool) -> Answered {
+    let mut out = soap::encode::Encoder::new();
+    out.envelope();
+    let mut cookie = None;
+    let status = match answer {
+        Ok(reply) => {
+            let body = match &reply {
+                Reply::Void => &[][..],
+                Reply::Body(body) => body,
+                Reply::Cookie(body, value) => {
+                    cookie = Some(value.clone());
+                    body
+                }
+            };
+            out.response(method, NS, |out| out.raw_bytes(body));
+            StatusCode::OK
+        }
+        Err(fault) => {
+            tracing::debug!(method, fault = %fault.ty, message = %fault.message, "answered with a fault");
+            fault.encode(&mut out);
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+    };
+    out.envelope_end();
+    let mut response = page(status, "text/xml; charset=utf-8", out.finish().into());
+    response.headers_mut().insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-cache"));
+    if let Some(value) = cookie {
+        let secure = if secure { "; Secure" } else { "" };
+        let expiry = if value.is_empty() { "; Max-Age=0" } else { "" };
+        let text = format!("{COOKIE}=\"{value}\"; Path=/; HttpOnly{secure}{expiry}");
+        if let Ok(text) = http::HeaderValue::from_str(&text) {
+            response.headers_mut().insert(header::SET_COOKIE, text);
+        }
+    }
+    response
+}

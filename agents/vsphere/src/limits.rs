@@ -1,0 +1,28 @@
+//! Every limit of this front that is not one of the wire's or of a single module's syntax.
+
+use std::time::Duration;
+
+/// Sessions.
+pub(crate) const SESSIONS: usize = 1_000;
+/// Collectors, filters and views a session may have open.
+pub(crate) const MADE: usize = 1_000;
+/// Waits a session may have open.
+pub(crate) const WAITS: usize = 32;
+/// Pages a session may leave unread.
+pub(crate) const PAGES: usize = 32;
+/// How long an unread page is kept.
+pub(crate) const PAGE_AGE: Duration = Duration::from_secs(15 * 60);
+/// Object updates in one `WaitForUpdatesEx` answer, whatever the client asks; the real product's figure.
+pub(crate) const UPDATES: usize = 100;
+/// Objects in one page when the client does not say.
+pub(crate) const PAGE: usize = 100_000;
+/// How long a wait lasts that does not say.
+pub(crate) const WAIT: Duration = Duration::from_secs(10 * 60);
+/// A session without requests for this long is closed.
+pub(crate) const IDLE: Duration = Duration::from_secs(30 * 60);
+/// How long a ticket for cloning a session may lie.
+pub(crate) const TICKET_AGE: Duration = Duration::from_secs(120);
+/// Events in one answer.
+pub(crate) const EVENTS: usize = 1_000;
+/// How long a command may take.
+pub(crate) const COMMAND: Duration = Duration::from_secs(10 * 60);

@@ -1,0 +1,152 @@
+//! Starting a front.
+
+use crate::{
+    front::{Front, Watch},
+    inventory::Catalog,
+    keeper::{self, Keeper},
+    limits,
+    methods::Methods,
+    native::Tags,
+};
+use ::front::{Listener, Sessions, session};
+use ::inventory::{Chronicle, IdMap, ObserverGuard, Tasks, View};
+use guard::Guard;
+use lane::Owner;
+use mapping::Bundle;
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+use union::{Clock, Ids};
+
+/// Whose words it speaks.
+const PROTOCOL: &str = "vsphere";
+
+/// What a front works with.
+#[derive(Clone)]
+pub struct Deps {
+    /// The mappings.
+    pub bundle: Arc<Bundle>,
+    /// What it shows; the view's name chooses between a vCenter Server (`fleet`) and an ESXi host (`host`).
+    pub view: Arc<View>,
+    /// Performs commands.
+    pub owner: Arc<Owner>,
+    /// Knows users.
+    pub guard: Arc<Guard>,
+    /// Tasks of the inventory that the view is made from.
+    pub tasks: Arc<Tasks>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub ids: Arc<dyn Ids>,
+}
+
+impl std::fmt::Debug for Deps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Deps").field("view", &self.view).finish_non_exhaustive()
+    }
+}
+
+/// Why a front did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The mappings.
+    #[error("the mappings have no protocol `{PROTOCOL}` with a table [view.{view}]; add mappings/{PROTOCOL}")]
+    NoProtocol {
+        /// The view's name.
+        view: Arc<str>,
+    },
+}
+
+/// A front at work. Dropping it closes everything at once.
+#[derive(Debug)]
+pub struct Serving {
+    listener: ::front::Serving,
+    background: Background,
+}
+
+#[derive(Debug)]
+struct Background {
+    front: Arc<Front>,
+    tasks: Vec<tokio::task::AbortHandle>,
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.front.sessions.revoke_all();
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl Serving {
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.listener.addr()
+    }
+
+    /// Sessions now.
+    pub fn sessions(&self) -> usize {
+        self.background.front.sessions.list().len()
+    }
+
+    /// Takes no more connections, ends waits, lets requests finish for `patience`, and closes.
+    pub async fn drain(self, patience: Duration) {
+        self.listener.drain(patience).await;
+    }
+}
+
+/// Starts a front on a bound address. Must be called inside a tokio runtime.
+pub fn serve(listener: Listener, deps: Deps) -> Result<Serving, ServeError> {
+    let front = build(deps, *listener.limits())?;
+    front.introduce(&listener.addr().to_string());
+    let tasks = vec![
+        tokio::spawn(keeper::run(Arc::downgrade(&front))).abort_handle(),
+        tokio::spawn(front.sessions.clone().keep_swept()).abort_handle(),
+    ];
+    tracing::info!(view = %front.catalog.view().name(), addr = %listener.addr(), "the vSphere front listens");
+    let service = front.clone();
+    let listener = listener.serve(move |request| service.clone().answer(request));
+    Ok(Serving { listener, background: Background { front, tasks } })
+}
+
+/// What keeps a front told.
+pub(crate) struct Watching {
+    _inventory: ObserverGuard,
+    _chronicle: ObserverGuard,
+}
+
+/// A front without a listener.
+pub(crate) fn build(deps: Deps, connection: ::front::Limits) -> Result<Arc<Front>, ServeError> {
+    let view = deps.view.name().clone();
+    let ids = Arc::new(IdMap::new(PROTOCOL, &view));
+    let catalog = Catalog::new(deps.bundle, PROTOCOL, deps.view, ids);
+    let catalog = catalog.ok_or(ServeError::NoProtocol { view: view.clone() })?;
+    let (chronicle, told) = Chronicle::new(&format!("{PROTOCOL} {view}"), catalog.inventory());
+    let settings =
+        session::Settings { idle: limits::IDLE, most: limits::SESSIONS, per_user: limits::SESSIONS };
+    let front = Arc::new_cyclic(|me| Front {
+        tags: Tags::new(catalog.protocol()),
+        methods: Methods::new(&catalog),
+        sessions: Sessions::new(settings, deps.clock.clone(), deps.ids.clone()),
+        tickets: Default::default(),
+        workshop: Default::default(),
+        owner: deps.owner,
+        guard: deps.guard,
+        tasks: deps.tasks,
+        chronicle,
+        clock: deps.clock,
+        ids: deps.ids,
+        keeper: Keeper::default(),
+        limits: connection,
+        watching: OnceLock::new(),
+        me: me.clone(),
+        catalog,
+    });
+    let watch = front.catalog.inventory().observe(Arc::new(Watch(Arc::downgrade(&front))));
+    // A fresh front: the place is free.
+    drop(front.watching.set(Watching { _inventory: watch, _chronicle: told }));
+    Ok(front)
+}

@@ -1,0 +1,258 @@
+//! Sessions: login, logout, and what a session owns.
+//!
+//! The cookie's value is the session's secret; the `key` that clients see in `UserSession` is its public id, so that a list of
+//! sessions logs nobody in. Tickets for cloning are used once, within two minutes.
+
+use crate::{
+    call::{Call, Reply},
+    fault::{Answer, Fault},
+    front::Front,
+    limits,
+    made::Thing,
+    native::Soap,
+    property_collector::{CollectorId, Page},
+};
+use ::inventory::chronicle::Note;
+use guard::{LoginError, Principal, Secret};
+use mapping::NativeRef;
+use parking_lot::Mutex;
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use union::{Kind, Record, Value};
+
+/// The cookie that carries a session.
+pub(crate) const COOKIE: &str = "vmware_soap_session";
+
+/// A session of this front.
+pub(crate) type Session = ::front::Session<Data>;
+
+/// What a session owns.
+#[derive(Default)]
+pub(crate) struct Data {
+    collector: OnceLock<CollectorId>,
+    /// Unread pages.
+    pub(crate) pages: Mutex<VecDeque<Page>>,
+    waits: AtomicUsize,
+    locale: Arc<str>,
+    agent: Arc<str>,
+}
+
+/// A wait of a session, counted while it lives.
+pub(crate) struct Wait<'s>(&'s AtomicUsize);
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Data {
+    /// The collector every session has.
+    pub(crate) fn collector(&self) -> CollectorId {
+        self.collector.get().copied().unwrap_or(0)
+    }
+
+    /// Begins a wait, unless the session has too many.
+    pub(crate) fn wait(&self) -> Option<Wait<'_>> {
+        let wait = Wait(&self.waits);
+        (self.waits.fetch_add(1, Ordering::AcqRel) < limits::WAITS).then_some(wait)
+    }
+}
+
+/// A ticket for cloning a session.
+pub(crate) struct Ticket {
+    secret: String,
+    session: Arc<str>,
+    since: Duration,
+}
+
+/// `Login`
+pub(crate) async fn login(call: &Call<'_>) -> Answer<Reply> {
+    if call.session.is_some() {
+        return Err(invalid_login());
+    }
+    let name = call.text("userName")?;
+    let password = Secret::new(call.text("password")?);
+    match call.front.guard.login(name, &password, call.remote).await {
+        Ok(principal) => open(call, principal),
+        Err(error) => {
+            note(call, "session.login_failed", name, "", format!("Cannot login {name}@{}", call.remote));
+            Err(refused(error))
+        }
+    }
+}
+
+fn invalid_login() -> Fault {
+    Fault::new("InvalidLogin", "Cannot complete login due to an incorrect user name or password.")
+}
+
+fn refused(error: LoginError) -> Fault {
+    match error {
+        LoginError::Wrong => invalid_login(),
+        LoginError::RateLimited { .. } | LoginError::Busy => {
+            Fault::new("InvalidLogin", format!("Cannot complete login: {error}."))
+        }
+    }
+}
+
+fn open(call: &Call<'_>, principal: Principal) -> Answer<Reply> {
+    let locale = call.argument("locale").map(|l| l.text().trim()).filter(|l| !l.is_empty()).unwrap_or("en");
+    let data = Data { locale: Arc::from(locale), agent: Arc::from(call.agent), ..Data::default() };
+    let created = call.front.sessions.create(principal, call.remote, data);
+    let session = created.map_err(|full| Fault::limit("sessions", full.limit))?;
+    let number = {
+        let mut workshop = call.front.workshop.lock();
+        let reference = NativeRef { ty: Arc::from("PropertyCollector"), id: Arc::from("") };
+        let (number, _) = workshop.make(&session.id, Thing::Collector { default: true }, |_| reference);
+        workshop.updates.open(number);
+        number
+    };
+    // The session is new: nobody else has set it.
+    session.data.collector.set(number).unwrap_or_default();
+    let name = &session.principal.name;
+    note(
+        call,
+        "session.logged_in",
+        name,
+        &session.id,
+        format!("User {name}@{} logged in as {}", call.remote, call.agent),
+    );
+    call.front.clean_up_after(&session);
+    let mut out = wire::soap::encode::Encoder::new();
+    put_session(call.front, &mut out, &session, Some(&session.id), call.version);
+    Ok(Reply::Cookie(out.finish(), session.key().clone()))
+}
+
+/// `Logout`
+pub(crate) fn logout(call: &Call<'_>) -> Answer<Reply> {
+    let session = call.session()?;
+    let name = &session.principal.name;
+    note(call, "session.logged_out", name, &session.id, format!("User {name}@{} logged out", session.remote));
+    call.front.sessions.revoke(session.key());
+    Ok(Reply::Cookie(Vec::new(), Arc::from("")))
+}
+
+/// `SessionIsActive`
+pub(crate) fn is_active(call: &Call<'_>) -> Answer<Reply> {
+    call.session()?;
+    let (id, user) = (call.text("sessionID")?, call.text("userName")?);
+    let active = call.front.sessions.list().iter().any(|s| &*s.id == id && &*s.principal.name == user);
+    Ok(Reply::write(|out| out.bool_leaf("returnval", active)))
+}
+
+/// `TerminateSession`
+pub(crate) fn terminate(call: &Call<'_>) -> Answer<Reply> {
+    let own = call.session()?.id.clone();
+    let ids: Vec<&str> = call.arguments("sessionId").map(|id| id.text().trim()).collect();
+    let live = call.front.sessions.list();
+    if ids.iter().any(|id| **id == *own) {
+        return Err(Fault::invalid_argument("sessionId", "a session cannot terminate itself; use Logout"));
+    }
+    if ids.iter().any(|id| !live.iter().any(|session| *session.id == **id)) {
+        return Err(Fault::new("NotFound", "There is no such session."));
+    }
+    for id in ids {
+        call.front.sessions.revoke_id(id);
+    }
+    Ok(Reply::Void)
+}
+
+/// `AcquireCloneTicket`
+pub(crate) fn acquire_clone_ticket(call: &Call<'_>) -> Answer<Reply> {
+    let session = call.session()?;
+    let mut random = [0; 20];
+    call.front.ids.fill(&mut random);
+    let secret: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let text = format!("cst-VCT-{secret}--tp-{}", call.thumbprint.unwrap_or("none"));
+    let since = call.front.clock.monotonic();
+    let mut tickets = call.front.tickets.lock();
+    tickets.retain(|ticket| since.saturating_sub(ticket.since) < limits::TICKET_AGE);
+    if tickets.len() >= limits::SESSIONS {
+        tickets.pop_front();
+    }
+    tickets.push_back(Ticket { secret: text.clone(), session: session.key().clone(), since });
+    Ok(Reply::write(|out| out.leaf("returnval", &text)))
+}
+
+/// `CloneSession`
+pub(crate) fn clone_session(call: &Call<'_>) -> Answer<Reply> {
+    if call.session.is_some() {
+        return Err(invalid_login());
+    }
+    let text = call.text("cloneTicket")?.trim();
+    let now = call.front.clock.monotonic();
+    let ticket = {
+        let mut tickets = call.front.tickets.lock();
+        tickets.retain(|ticket| now.saturating_sub(ticket.since) < limits::TICKET_AGE);
+        let at = tickets.iter().position(|ticket| ticket.secret == text);
+        at.and_then(|at| tickets.remove(at))
+    };
+    let original =
+        ticket.and_then(|ticket| call.front.sessions.peek(&ticket.session)).ok_or_else(invalid_login)?;
+    open(call, original.principal.clone())
+}
+
+/// Writes `<returnval>` as the mapping shows a `UserSession`.
+fn put_session(
+    front: &Front,
+    out: &mut wire::soap::encode::Encoder,
+    session: &Session,
+    current: Option<&str>,
+    version: mapping::schema::VersionIndex,
+) {
+    let record = record(front, session, current);
+    let mut soap = Soap::new(out, &front.tags, "returnval");
+    let service = front.service_record(None);
+    let Some(slot) = front.catalog.schema().slot(Kind::Service, "current_session") else { return };
+    let mut service = (*service).clone();
+    service.set(slot, Value::record(record));
+    front.catalog.render_service("SessionManager", "currentSession", &service, version, &mut soap);
+}
+
+/// A session as the union sees it.
+pub(crate) fn record(front: &Front, session: &Session, current: Option<&str>) -> Record {
+    let message = front.catalog.schema().kind(Kind::Session);
+    let mut record = message.record();
+    let name = &session.principal.name;
+    let fields: [(&str, Value); 9] = [
+        ("key", Value::Str(session.id.clone())),
+        ("principal", Value::Str(name.clone())),
+        ("full_name", Value::Str(name.clone())),
+        ("login_ms", Value::Int(session.created_ms)),
+        ("last_active_ms", Value::Int(session.last_active_ms())),
+        ("locale", Value::Str(session.data.locale.clone())),
+        ("address", session.remote.to_string().into()),
+        ("user_agent", Value::Str(session.data.agent.clone())),
+        ("call_count", Value::Int(i64::try_from(session.calls()).unwrap_or(0))),
+    ];
+    for (name, value) in fields {
+        if let Some(field) = message.field(name) {
+            record.set(field.slot, value);
+        }
+    }
+    if let Some(field) = message.field("current") {
+        record.set(field.slot, current == Some(&*session.id));
+    }
+    record
+}
+
+fn note(call: &Call<'_>, what: &'static str, user: &str, session: &str, message: String) {
+    call.front.chronicle.record(Note {
+        what,
+        object: None,
+        fields: vec![
+            ("principal", user.into()),
+            ("session_id", session.into()),
+            ("remote_address", call.remote.to_string().into()),
+            ("user_agent", call.agent.into()),
+            ("login_ms", Value::Int(call.front.clock.now_ms())),
+        ],
+        message,
+    });
+}
