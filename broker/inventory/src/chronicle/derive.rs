@@ -68,7 +68,9 @@ impl Context<'_> {
     fn renamed(&self, what: &'static str, old: &Record, new: &Record) -> Note {
         let text = |r| self.value(r, "name").as_str().unwrap_or_default().to_owned();
         let (from, to) = (text(old), text(new));
-        Note { message: format!("Renamed from {from} to {to}"), ..self.note(what) }
+        let mut note = Note { message: format!("Renamed from {from} to {to}"), ..self.note(what) };
+        note.fields.push(("old_name", from.into()));
+        note
     }
 
     /// Whether configuration other than these fields changed.
