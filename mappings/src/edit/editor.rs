@@ -368,15 +368,13 @@ impl<'a, 't> Editor<'a, 't> {
             let mine = rank(name);
             let ranked = mine.and_then(|mine| {
                 let at = |n: &Node| rank(tree.local(*n));
-                let before = own.iter().copied().filter(|n| at(n).is_some_and(|r| r <= mine)).next_back();
+                let before = own.iter().copied().rfind(|n| at(n).is_some_and(|r| r <= mine));
                 let after =
                     || own.iter().copied().find(|n| at(n).is_some_and(|r| r > mine)).map(Anchor::Before);
                 before.map(Anchor::After).or_else(after)
             });
             let anchor = ranked
-                .or_else(|| {
-                    own.iter().copied().filter(|n| tree.local(*n) == name).next_back().map(Anchor::After)
-                })
+                .or_else(|| own.iter().copied().rfind(|n| tree.local(*n) == name).map(Anchor::After))
                 .or_else(|| own.last().copied().map(Anchor::After))
                 .or_else(|| live.first().copied().map(Anchor::Before))
                 .unwrap_or(Anchor::Only);

@@ -72,6 +72,13 @@ impl<'a, 't> Reader<'a, 't> {
         for row in &rows.rows {
             self.row(row, base, &mut record);
         }
+        for row in &rows.rows {
+            if let Some(leader) = row.absent
+                && record.get(row.slot).is_absent()
+            {
+                record.set(row.slot, record.get(leader).clone());
+            }
+        }
         if let Some(variant) = &rows.variant {
             let word = match variant.on.read(self.tree, base) {
                 Ok(word) => word.or_else(|| variant.on.default.clone().map(Cow::Owned)),

@@ -11,6 +11,7 @@
 //! | `present` | the element is there | true, else false |
 //! | `switch on off` | one of two words | true, false |
 //! | `lower`, `upper` | text | text in that case |
+//! | `filled`, `line` | text | text; an empty one is absent, and `line` takes no line break |
 //! | `default V` | absent | V |
 //! | `unset W` | the word W | absent |
 
@@ -58,6 +59,10 @@ pub(crate) enum Link {
     Switch(String, String),
     Lower,
     Upper,
+    /// Text that is not empty; `line`: nor of several lines.
+    Filled {
+        line: bool,
+    },
     Default(Value),
     Unset(String),
 }
@@ -89,6 +94,9 @@ pub enum Misfit {
     /// Not a whole number of units.
     #[error("not a whole number of units of {0} bytes")]
     NotWhole(i64),
+    /// Several lines where one is meant.
+    #[error("several lines of text where one is meant")]
+    Lines,
     /// Not the type the lens takes.
     #[error("of the wrong type")]
     Type,
@@ -109,6 +117,11 @@ impl Lens {
     /// The bytes a text without `@unit` counts in, if the lens reads `@unit`.
     pub(crate) fn unit(&self) -> Option<i64> {
         self.links.iter().find_map(|link| if let Link::Unit(factor) = link { Some(*factor) } else { None })
+    }
+
+    /// Whether an empty text is no text.
+    pub(crate) fn is_filled(&self) -> bool {
+        self.links.iter().any(|link| matches!(link, Link::Filled { .. }))
     }
 
     /// Whether only part of the text, without the white space around it, is its value.
@@ -210,7 +223,8 @@ impl Link {
                 Mid::Text(text) if text.trim_ascii() == word => Mid::Absent,
                 _ => mid,
             }),
-            Link::Default(_) | Link::Present => Ok(mid),
+            Link::Filled { .. } if mid.text()?.is_empty() => Ok(Mid::Absent),
+            Link::Default(_) | Link::Present | Link::Filled { .. } => Ok(mid),
         }
     }
 
@@ -244,7 +258,16 @@ impl Link {
                 _ => Err(Misfit::Type),
             },
             Link::Unset(word) if value.as_str() == Some(word) => Err(Misfit::NoForm),
-            Link::Int | Link::Lower | Link::Upper | Link::Default(_) | Link::Unset(_) => Ok(value),
+            Link::Filled { line: true } if value.as_str().is_some_and(|text| text.contains(['\n', '\r'])) => {
+                Err(Misfit::Lines)
+            }
+            Link::Filled { .. } if value.as_str() == Some("") => Ok(Value::Absent),
+            Link::Int
+            | Link::Lower
+            | Link::Upper
+            | Link::Filled { .. }
+            | Link::Default(_)
+            | Link::Unset(_) => Ok(value),
         }
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct Row {
     pub drops: Vec<Path>,
     /// The field that this one keeps equal to, if it was.
     pub follow: Option<Slot>,
+    /// The field whose value this one has where the leaf is absent.
+    pub absent: Option<Slot>,
     /// The field that this one may not exceed.
     pub at_most: Option<Slot>,
     /// Unmapped places that say the same in another way; while they exist, no change.

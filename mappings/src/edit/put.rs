@@ -1,17 +1,21 @@
 //! Writing the difference between what a document says and what is wanted.
 
+mod lists;
+mod loss;
+
 use super::{
     editor::{Editor, Place, splice},
     get::Reader,
     lens::Misfit,
-    model::{Divisor, Item, List, Native, Order, Policy, Quotient, Row, Rows, Variant},
-    path::{Path, Step, find_all},
+    model::{Divisor, Native, Policy, Quotient, Row, Rows, Variant},
+    path::{Path, find_all},
     refusal::Refusal,
     settle,
     tree::{Node, Tree},
 };
-use rustc_hash::{FxHashMap, FxHashSet};
-use std::sync::Arc;
+use lists::New;
+use loss::unmapped;
+use rustc_hash::FxHashSet;
 use union::{Record, Slot, Value};
 
 pub(crate) struct Writer<'a, 't> {
@@ -71,16 +75,14 @@ impl<'a, 't> Writer<'a, 't> {
                 }
                 ([node], _) => self.editor.remove(&part.label, *node),
                 ([], Value::Record(wanted)) => {
-                    self.add(
-                        &part.label,
-                        "",
-                        &part.rows,
-                        &part.path.steps,
-                        part.skeleton.as_deref(),
-                        base,
-                        wanted,
-                        None,
-                    )?;
+                    let new = New {
+                        label: &part.label,
+                        id: "",
+                        rows: &part.rows,
+                        steps: &part.path.steps,
+                        skeleton: part.skeleton.as_deref(),
+                    };
+                    self.add(&new, base, wanted, None)?;
                 }
                 ([], _) => {}
                 _ => return Err(Refusal::Twice { row: self.name(&part.label) }),
@@ -174,11 +176,21 @@ impl<'a, 't> Writer<'a, 't> {
                 return Err(Refusal::Unless { row: self.name(&row.label), path: place.text.to_string() });
             }
         }
+        if row.absent.is_some_and(|leader| same(wanted, want.get(leader))) && self.is_absent(row, base)? {
+            return Ok(());
+        }
         self.write(row, base, wanted)?;
         for path in &row.drops {
             self.editor.drop_path(&row.label, base, path)?;
         }
         Ok(())
+    }
+
+    /// Whether the row's leaf is not there.
+    fn is_absent(&self, row: &Row, base: Node) -> Result<bool, Refusal> {
+        let Some(path) = row.target() else { return Ok(true) };
+        let read = path.read(self.tree, base);
+        read.map(|text| text.is_none()).map_err(|_| Refusal::Twice { row: self.name(&row.label) })
     }
 
     /// Puts a value where the row says.
@@ -355,176 +367,6 @@ impl<'a, 't> Writer<'a, 't> {
         }
         self.editor.set_attribute(&quotient.label, place, name, &text)
     }
-
-    /// Removals and changes; additions come when every list has made room.
-    fn list_old(&mut self, list: &List, base: Node, old: &Value, want: &Value) -> Result<(), Refusal> {
-        let nodes = find_all(self.tree, base, &list.path.steps);
-        match &list.order {
-            Order::Position => {
-                for (index, node) in nodes.iter().enumerate() {
-                    match (old.items().get(index), want.items().get(index)) {
-                        (_, None) => self.editor.remove(&list.label, *node),
-                        (Some(old), Some(want)) if !same(old, want) => {
-                            let key = (index + 1).to_string();
-                            self.inside(&list.label, &key, |w| w.item(&list.item, *node, old, want))?;
-                        }
-                        _ => {}
-                    }
-                }
-                Ok(())
-            }
-            Order::Key { key, lower, .. } => {
-                let Item::Part(rows) = &list.item else { return Ok(()) };
-                let mut wanted: FxHashMap<Arc<str>, &Arc<Record>> = FxHashMap::default();
-                for item in want.items().iter().filter_map(Value::as_record) {
-                    let key = settle::key(list, item)
-                        .ok_or_else(|| Refusal::NoKey { row: list.label.to_string() })?;
-                    if wanted.insert(key.clone(), item).is_some() {
-                        return Err(Refusal::KeyTaken { row: list.label.to_string(), key: key.to_string() });
-                    }
-                }
-                let keyed = Reader::quiet(self.tree).keys(&nodes, key, *lower);
-                for (item, old) in keyed.iter().zip(old.items()) {
-                    let want = wanted.get(&item.id);
-                    let Value::Record(old) = old else { continue };
-                    if want.is_some_and(|want| *want == old) {
-                        continue;
-                    }
-                    if !item.clear {
-                        return Err(Refusal::KeyUnclear {
-                            row: list.label.to_string(),
-                            key: item.id.to_string(),
-                        });
-                    }
-                    match want {
-                        Some(want) => {
-                            self.inside(&list.label, &item.id, |w| w.rows(rows, item.node, old, want))?
-                        }
-                        None => self.inside(&list.label, &item.id, |w| w.editor.remove("", item.node)),
-                    }
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn item(&mut self, item: &Item, node: Node, old: &Value, want: &Value) -> Result<(), Refusal> {
-        match (item, old, want) {
-            (Item::Part(rows), Value::Record(old), Value::Record(want)) => self.rows(rows, node, old, want),
-            (Item::Scalar(row), _, want) => self.write(row, node, want),
-            _ => Ok(()),
-        }
-    }
-
-    fn list_new(&mut self, list: &List, base: Node, old: &Value, want: &Value) -> Result<(), Refusal> {
-        let (key, lower, scope) = match &list.order {
-            Order::Position => {
-                for (index, want) in want.items().iter().enumerate().skip(old.items().len()) {
-                    self.add_positioned(list, base, index, want)?;
-                }
-                return Ok(());
-            }
-            Order::Key { key, lower, scope, .. } => (key, *lower, scope),
-        };
-        let Item::Part(rows) = &list.item else { return Ok(()) };
-        let had: FxHashSet<Arc<str>> =
-            old.items().iter().filter_map(Value::as_record).filter_map(|r| settle::key(list, r)).collect();
-        let fresh =
-            want.items().iter().filter_map(Value::as_record).filter_map(|r| Some((settle::key(list, r)?, r)));
-        let mut taken: Option<FxHashSet<String>> = None;
-        for (id, item) in fresh.filter(|(id, _)| !had.contains(id)) {
-            let reader = Reader::quiet(self.tree);
-            let taken = taken.get_or_insert_with(|| -> FxHashSet<String> {
-                let live = find_all(self.tree, base, scope).into_iter().filter(|n| !self.editor.is_gone(*n));
-                live.map(|node| reader.key(key, lower, node)).collect()
-            });
-            let names: Vec<&str> = list.path.names().collect();
-            let new = self.keys.insert(format!("{} {id}", names.join("/")));
-            if id.contains('#') || taken.contains(id.as_ref()) || !new {
-                return Err(Refusal::KeyTaken { row: list.label.to_string(), key: id.to_string() });
-            }
-            let leaf = if let [one] = key.as_slice() { Some(one) } else { None };
-            let written = rows.rows.iter().any(|row| {
-                !matches!(row.policy, Policy::Read | Policy::Follow)
-                    && leaf.is_some_and(|leaf| {
-                        row.target().is_some_and(|p| p.steps == leaf.steps && p.attribute == leaf.attribute)
-                    })
-            });
-            let key = leaf.filter(|_| !written).map(|leaf| (leaf, id.as_ref()));
-            let skeleton = list.skeleton.as_deref();
-            self.add(&list.label, &id, rows, &list.path.steps, skeleton, base, item, key)?;
-        }
-        Ok(())
-    }
-
-    fn add_positioned(&mut self, list: &List, base: Node, index: usize, want: &Value) -> Result<(), Refusal> {
-        let key = (index + 1).to_string();
-        match (&list.item, want) {
-            (Item::Part(rows), Value::Record(want)) => self.add(
-                &list.label,
-                &key,
-                rows,
-                &list.path.steps,
-                list.skeleton.as_deref(),
-                base,
-                want,
-                None,
-            ),
-            (Item::Scalar(row), want) => {
-                let skeleton = list
-                    .skeleton
-                    .as_deref()
-                    .ok_or_else(|| Refusal::NoSkeleton { row: list.label.to_string() })?;
-                let tree = Tree::parse(skeleton)?;
-                let mut writer = Writer::new(&tree, self.native, true);
-                writer.editor.place = format!("{}{} {key}: ", self.editor.place, list.label);
-                writer.write(row, tree.root(), want)?;
-                let text = splice(skeleton, &writer.editor.finish()?);
-                self.attach(&list.label, &key, &list.path.steps, base, &text)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// A new element: the wanted fields put into the fragment.
-    #[allow(clippy::too_many_arguments)]
-    fn add(
-        &mut self,
-        label: &str,
-        id: &str,
-        rows: &Rows,
-        steps: &[Step],
-        skeleton: Option<&str>,
-        base: Node,
-        want: &Record,
-        key: Option<(&Path, &str)>,
-    ) -> Result<(), Refusal> {
-        let skeleton = skeleton.ok_or_else(|| Refusal::NoSkeleton { row: self.name(label) })?;
-        let place = format!("{}{label} {id}: ", self.editor.place);
-        let text = fill(rows, self.native, skeleton, want, key, &place)?;
-        self.attach(label, id, steps, base, &text)
-    }
-
-    fn attach(
-        &mut self,
-        label: &str,
-        id: &str,
-        steps: &[Step],
-        base: Node,
-        text: &str,
-    ) -> Result<(), Refusal> {
-        let tree = Tree::parse(text)?;
-        let Some((last, parents)) = steps.split_last() else { return Ok(()) };
-        let parent = self.editor.ensure(label, Place::Old(base), parents)?;
-        let row = if id.is_empty() { label.to_owned() } else { format!("{label} {id}") };
-        let place = self.editor.graft(&row, parent, &tree, tree.root());
-        if let Some(predicate) = &last.predicate
-            && !last.matches(&tree, tree.root())
-        {
-            self.editor.set_attribute(&row, place, &predicate.attribute, &predicate.value)?;
-        }
-        Ok(())
-    }
 }
 
 /// Puts the wanted fields into a fragment.
@@ -555,42 +397,4 @@ pub(crate) fn fill(
     }
     writer.rows(rows, tree.root(), &old, &want)?;
     Ok(splice(skeleton, &writer.editor.finish()?))
-}
-
-/// Something in an element that none of the known paths leads to.
-fn unmapped(tree: &Tree<'_>, node: Node, at: &[Step], known: &[&Path]) -> Option<String> {
-    let way = || at.iter().map(|step| step.name.as_str()).collect::<Vec<_>>().join("/");
-    let here = |path: &&Path| {
-        path.steps.len() == at.len() && path.steps.iter().zip(at).all(|(a, b)| a.name == b.name)
-    };
-    if known.iter().any(|path| here(path) && path.attribute.is_none()) {
-        return None;
-    }
-    for attribute in tree.attributes(node) {
-        let name = tree.cut(attribute.name);
-        if !known.iter().any(|path| here(path) && path.attribute.as_deref() == Some(name)) {
-            return Some(format!("{}/@{name}", way()));
-        }
-    }
-    if tree.has_text(node) || tree.is_noted(node) {
-        return Some(format!("the text of {}", way()));
-    }
-    for child in tree.children(node) {
-        if !tree.namespace(child).is_empty() {
-            return Some(format!("{}/{}", way(), tree.local(child)));
-        }
-        let step = Step { namespace: String::new(), name: tree.local(child).to_owned(), predicate: None };
-        let inner: Vec<Step> = at.iter().cloned().chain([step]).collect();
-        let leads = |path: &&Path| {
-            path.steps.len() >= inner.len() && path.steps.iter().zip(&inner).all(|(a, b)| a.name == b.name)
-        };
-        if !known.iter().any(|path| leads(path)) {
-            return Some(format!("{}/{}", way(), tree.local(child)));
-        }
-        let found = unmapped(tree, child, &inner, known);
-        if found.is_some() {
-            return found;
-        }
-    }
-    None
 }

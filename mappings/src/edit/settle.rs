@@ -50,8 +50,12 @@ fn unset(rows: &Rows, want: &mut Record) {
         rows.rows.iter().filter(|r| r.slot == row.slot && r.policy != Policy::Follow).count() == 1
     };
     for row in rows.rows.iter().filter(|row| writer(row)).filter(reads) {
+        if row.lens.is_filled() && want.get(row.slot).as_str() == Some("") {
+            want.set(row.slot, Value::Absent);
+        }
         if want.get(row.slot).is_absent() {
-            want.set(row.slot, nothing(row));
+            let value = row.absent.map_or_else(|| nothing(row), |leader| want.get(leader).clone());
+            want.set(row.slot, value);
         }
     }
 }

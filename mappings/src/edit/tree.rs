@@ -288,12 +288,6 @@ impl<'t> Tree<'t> {
     pub(crate) fn has_text(&self, node: Node) -> bool {
         self.runs(node).any(|run| run.cdata || !self.cut(run.span).trim_ascii().is_empty())
     }
-
-    /// Whether the attribute declares a namespace.
-    pub(crate) fn declares(&self, attribute: &Attribute) -> bool {
-        let name = self.cut(attribute.name);
-        name == "xmlns" || name.starts_with("xmlns:")
-    }
 }
 
 /// The child elements of an element, in order.

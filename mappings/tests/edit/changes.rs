@@ -57,10 +57,13 @@ pub fn kinds(record: &Record) -> Vec<Kind> {
         vec![set("cpu_count", Value::Int(8)), set("cores_per_socket", Value::Int(2))],
         &["vcpu#1", "cpu#1/topology#1", "cpu#1"],
     );
-    for text in ["plain", "a < b & \"c\" > 'd' ]]>", "zwei\nZeilen\tund \u{e4}\u{1F600}", ""] {
+    for text in ["plain", "a < b & \"c\" > 'd' ]]>", "zwei  Worte\tund \u{e4}\u{1F600}", ""] {
         kind(format!("title {text:?}"), vec![set("title", Value::str(text))], &["title#1"]);
         kind(format!("description {text:?}"), vec![set("description", Value::str(text))], &["description#1"]);
     }
+    let lines = Value::str("zwei\nZeilen \u{e4}");
+    kind("title of lines".into(), vec![set("title", lines.clone())], &["title#1"]);
+    kind("description of lines".into(), vec![set("description", lines)], &["description#1"]);
     kind("no title".into(), vec![set("title", Value::Absent)], &["title#1"]);
     kind("no description".into(), vec![set("description", Value::Absent)], &["description#1"]);
     for truth in [true, false] {
@@ -158,7 +161,7 @@ pub fn kinds(record: &Record) -> Vec<Kind> {
         disk("cache", &[("cache", Value::str("none"))], &["driver#1"]);
         disk("read only", &[("read_only", Value::Bool(true))], &["readonly#1"]);
         disk("shareable", &[("shareable", Value::Bool(true))], &["shareable#1"]);
-        disk("serial", &[("serial", Value::str("S&1"))], &["serial#1"]);
+        disk("serial", &[("serial", Value::str("S-1"))], &["serial#1"]);
         disk(
             "block",
             &[("backing", Value::str("block")), ("path", Value::str("/dev/sdq"))],
@@ -225,4 +228,16 @@ pub fn kinds(record: &Record) -> Vec<Kind> {
         kind("display removed".into(), vec![set("graphics", Value::Absent)], &may);
     }
     all
+}
+
+/// Whether a canonical line is one that the change may touch.
+pub fn allowed(line: &str, may: &[String]) -> bool {
+    let fits = |pattern: &String| match pattern.split_once('*') {
+        None => line.starts_with(pattern.as_str()),
+        Some((head, tail)) => line
+            .strip_prefix(head)
+            .and_then(|rest| rest.split_once(']'))
+            .is_some_and(|(_, rest)| tail.strip_prefix(']').is_some_and(|tail| rest.starts_with(tail))),
+    };
+    may.iter().any(fits)
 }

@@ -5,9 +5,9 @@ use crate::edit::lens::{Lens, Link, Word, Words, factor};
 use std::sync::Arc;
 use union::{FieldType, Value, schema::EnumSchema};
 
-const LENSES: [&str; 13] = [
+const LENSES: [&str; 15] = [
     "int", "decimal", "unit", "kib", "mib", "gib", "offset", "enum", "present", "switch", "lower", "upper",
-    "default",
+    "default", "filled", "line",
 ];
 
 #[derive(Clone, Debug, PartialEq)]
@@ -137,6 +137,8 @@ impl<'c, 'i> Context<'c, 'i> {
             "switch" => Some((Link::Switch(one.to_owned(), two.to_owned()), Form::Bool)),
             "lower" => Some((Link::Lower, Form::Text)),
             "upper" => Some((Link::Upper, Form::Text)),
+            "filled" => Some((Link::Filled { line: false }, Form::Text)),
+            "line" => Some((Link::Filled { line: true }, Form::Text)),
             "unset" => Some((Link::Unset(one.to_owned()), Form::Text)),
             _ => {
                 if !outermost {

@@ -9,7 +9,7 @@ use crate::edit::{
 use std::sync::Arc;
 use union::{FieldType, Slot, SlotSet, schema::MessageSchema};
 
-const ROW: [&str; 8] = ["to", "edit", "dup", "drops", "follow", "at_most", "unless", "unset"];
+const ROW: [&str; 9] = ["to", "edit", "dup", "drops", "follow", "absent", "at_most", "unless", "unset"];
 const LIST: [&str; 9] = ["list", "key", "id", "by", "item", "new", "unique", "like", "position"];
 const PART: [&str; 3] = ["part", "like", "new"];
 
@@ -164,6 +164,7 @@ fn row<'c>(
         policy,
         drops: context.paths(value, "drops", names),
         follow: context.field_under(value, "follow", message),
+        absent: context.field_under(value, "absent", message),
         at_most: context.field_under(value, "at_most", message),
         unless: context.paths(value, "unless", names),
         required,
@@ -252,6 +253,7 @@ fn list<'c>(
             policy: Policy::Put,
             drops: Vec::new(),
             follow: None,
+            absent: None,
             at_most: None,
             unless: Vec::new(),
             required: true,
