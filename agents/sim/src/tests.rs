@@ -6,7 +6,10 @@ use crate::{
 };
 use inventory::{Chronicle, Inventory, Layout, Skeleton, Tasks, View};
 use lane::{Limits, NativeCall, Owner, Reply, Rules, Target, TargetError, queue::Conflict};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 use tokio::time::{Instant, sleep};
 use union::{
     Clock, Command, CommandId, Ids, Kind, ObjectId, Origin, Record, Schema, Value,
@@ -15,6 +18,8 @@ use union::{
     pb::PowerState,
 };
 
+mod chaos;
+
 const FLEET: &str = include_str!("../fleet.toml");
 
 struct World {
@@ -22,6 +27,7 @@ struct World {
     sim: Arc<Sim>,
     owner: Arc<Owner>,
     ids: Arc<dyn Ids>,
+    resets: AtomicUsize,
 }
 
 /// The simulated hypervisor's effect table, as `mappings/sim` has it.
@@ -73,7 +79,7 @@ fn ruled(rules: Arc<dyn Rules>, source: Source, behaviour: Option<Behaviour>, se
     let tasks = Tasks::new(Arc::clone(&inventory), Arc::clone(&clock), Arc::clone(&ids));
     let owner = Owner::new(rules, Arc::clone(&inventory), tasks, clock, Limits::default());
     owner.adopt(sim.clone());
-    World { inventory, sim, owner, ids }
+    World { inventory, sim, owner, ids, resets: AtomicUsize::new(0) }
 }
 
 impl World {

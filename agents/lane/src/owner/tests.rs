@@ -475,3 +475,11 @@ async fn a_target_with_a_bug_does_not_block_its_lane() {
     assert!(matches!(off.outcome().await, Outcome::Done { .. }));
     assert!(w.field(w.vm, "operation").is_absent());
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_identity_on_two_targets_freezes_the_object() {
+    let w = world(STOPPED, []);
+    w.owner.adopt(w.target.clone());
+    let frozen = w.owner.submit(w.command("PowerOn"), Reply::Task).expect_err("which one?");
+    assert_eq!((frozen.code, w.calls().len()), (Code::InvalidState, 0));
+}
