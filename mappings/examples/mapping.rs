@@ -11,8 +11,13 @@ fn main() -> ExitCode {
             println!("{report}");
             if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
+        ["test", dir] => {
+            let report = mapping::test(Path::new(dir));
+            println!("{report}");
+            if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
         _ => {
-            eprintln!("usage: mapping check DIR");
+            eprintln!("usage: mapping check|test DIR");
             ExitCode::from(64)
         }
     }

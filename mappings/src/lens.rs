@@ -119,7 +119,12 @@ impl Lens {
     pub fn class(&self) -> Class {
         match self {
             Lens::Decimal | Lens::Ref(_) | Lens::Time | Lens::Switch(..) => Class::Iso,
-            Lens::Scale(_) | Lens::Default(_) | Lens::Lower | Lens::Upper | Lens::Join(_) | Lens::Split(_) => Class::Quotient,
+            Lens::Scale(_)
+            | Lens::Default(_)
+            | Lens::Lower
+            | Lens::Upper
+            | Lens::Join(_)
+            | Lens::Split(_) => Class::Quotient,
             Lens::Times(_) | Lens::Offset(_) => Class::Partial,
             Lens::Enum(table) => table.class,
             Lens::Present | Lens::Key(_) => Class::RenderOnly,

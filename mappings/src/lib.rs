@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod calls;
+pub mod cases;
 mod cel;
 pub mod command;
 mod compile;
@@ -26,7 +27,9 @@ pub mod render;
 pub mod report;
 pub mod schema;
 mod table;
+pub mod tree;
 
+pub use cases::{TestReport, test};
 pub use command::{
     CommandMap, Dependence, Effect, LiftError, NativeArgs, NativeCall, NativeValue, Reply, Resolve, StepKind,
 };

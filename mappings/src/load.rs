@@ -420,7 +420,10 @@ fn finish(
 }
 
 /// By message: where managed types show it only they do, second faces never; types with a condition come first.
-fn showing(objects: &BTreeMap<Arc<str>, Arc<ObjectMap>>, forms: &Forms) -> FxHashMap<MessageId, Vec<Arc<ObjectMap>>> {
+fn showing(
+    objects: &BTreeMap<Arc<str>, Arc<ObjectMap>>,
+    forms: &Forms,
+) -> FxHashMap<MessageId, Vec<Arc<ObjectMap>>> {
     let mut showing: FxHashMap<MessageId, Vec<Arc<ObjectMap>>> = FxHashMap::default();
     for map in objects.values().filter(|m| !forms.is_face(&m.native_type)) {
         showing.entry(map.union).or_default().push(map.clone());
@@ -440,6 +443,11 @@ fn merged(tables: &[Named]) -> BTreeMap<Arc<str>, crate::protocol::Constant> {
         whole.entry(name.clone()).or_default().entries.extend(table.entries.iter().cloned());
     }
     whole.iter().map(|(name, table)| (name.clone(), constants::read_table(table))).collect()
+}
+
+/// The folders of a directory that loads.
+pub(crate) fn folders(dir: &Path) -> Vec<Folder> {
+    files::read(dir).unwrap_or_default()
 }
 
 /// Loads a directory and says everything that was found.

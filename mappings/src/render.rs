@@ -221,7 +221,9 @@ pub(crate) enum Source {
     Item(Path),
     Parent(Path),
     /// The reference of the object (`parent`), or of the item where it is an object.
-    Id { parent: bool },
+    Id {
+        parent: bool,
+    },
     Hop {
         parent: bool,
         from: Path,

@@ -355,7 +355,9 @@ impl Checker<'_> {
             return self.sum(ast, argument);
         }
         let whole = match &argument.node {
-            Node::Name(n) => self.scope.names.iter().find(|(s, r, _)| s == n && *r != Root::Command).map(|(_, r, _)| *r),
+            Node::Name(n) => {
+                self.scope.names.iter().find(|(s, r, _)| s == n && *r != Root::Command).map(|(_, r, _)| *r)
+            }
             _ => None,
         };
         if let (Some(root), "native_id") = (whole, name) {

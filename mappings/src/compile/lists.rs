@@ -83,7 +83,8 @@ impl<'a> Compiler<'a> {
                 }
                 _ => {
                     let is = shape.describe(native, self.env.union);
-                    let message = format!("a list is made of parts or of objects of one kind, `{text}` is {is}");
+                    let message =
+                        format!("a list is made of parts or of objects of one kind, `{text}` is {is}");
                     self.findings.error(*span, message);
                     return None;
                 }

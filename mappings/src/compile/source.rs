@@ -103,7 +103,11 @@ impl<'a> Compiler<'a> {
             let parent = name == "parent.id";
             let kind_of = |message| self.env.union.get(message).and_then(|m| m.kind);
             let kind = kind_of(if parent { stand.object } else { stand.item }).or(kind_of(stand.object));
-            return Some((Source::Id { parent }, Shape::one(Flow::Ref(kind.into_iter().collect())), Deps::default()));
+            return Some((
+                Source::Id { parent },
+                Shape::one(Flow::Ref(kind.into_iter().collect())),
+                Deps::default(),
+            ));
         }
         let (head, hop) = name.split_once("->").map_or((name, None), |(a, b)| (a.trim(), Some(b.trim())));
         let (parent, head) = match head.strip_prefix("parent.") {

@@ -57,8 +57,8 @@ pub(crate) fn split(text: &str) -> (String, Vec<Words>) {
 }
 
 const NAMES: [&str; 17] = [
-    "mib", "kib", "gib", "times", "offset", "decimal", "enum", "ref", "time", "present", "switch", "default", "lower",
-    "upper", "join", "split", "key",
+    "mib", "kib", "gib", "times", "offset", "decimal", "enum", "ref", "time", "present", "switch", "default",
+    "lower", "upper", "join", "split", "key",
 ];
 
 /// Checks the lenses over a value of type `start`; every error is reported.

@@ -24,7 +24,11 @@ pub(crate) fn read(folder: &Folder, union: &Schema, findings: &mut Findings) -> 
         Err(wrong) => {
             for diagnostic in wrong {
                 let in_rows = diagnostic.file == rows.name;
-                let file = if in_rows { rows } else { folder.files.iter().find(|f| f.name == diagnostic.file).unwrap_or(rows) };
+                let file = if in_rows {
+                    rows
+                } else {
+                    folder.files.iter().find(|f| f.name == diagnostic.file).unwrap_or(rows)
+                };
                 let id = findings.file(&file.name, &file.text);
                 let start = offset(&file.text, diagnostic.line, diagnostic.column);
                 let span = Span { file: id, start, end: start + 1 };

@@ -119,7 +119,9 @@ impl Forms {
 
     /// Whether the type is a second face of its objects in some view.
     pub fn is_face(&self, ty: &str) -> bool {
-        self.forms.get(ty).is_some_and(|views| views.iter().flat_map(|(_, c)| c).any(|(_, form)| form.is_face()))
+        self.forms
+            .get(ty)
+            .is_some_and(|views| views.iter().flat_map(|(_, c)| c).any(|(_, form)| form.is_face()))
     }
 
     /// Adds one `[id.TYPE]`; `message` is what the type shows.
