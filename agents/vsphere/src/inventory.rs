@@ -328,6 +328,9 @@ impl Catalog {
             None => self.reference(id)?.id,
         };
         match self.facets.iter().find(|facet| facet.ty == ty) {
+            Some(facet) if facet.form.is_face() => {
+                Some(NativeRef { ty: ty_name, id: Arc::from(facet.form.face(&first)) })
+            }
             Some(facet) => {
                 let number = number(&first).parse().unwrap_or(0);
                 Some(NativeRef { ty: ty_name, id: Arc::from(facet.form.text(number, id.uuid)) })
@@ -350,6 +353,13 @@ impl Catalog {
     fn facet(&self, reference: &NativeRef) -> Option<Key> {
         self.facets.iter().find_map(|facet| {
             let there = |id: &ObjectId| self.record(*id).is_some();
+            if let Some(first) = facet.form.faced(&reference.id) {
+                let id = self.ids.object(first).filter(|id| id.kind == facet.kind && there(id));
+                return id.map(|id| Key::Fact(id, facet.ty));
+            }
+            if facet.form.is_face() {
+                return None;
+            }
             if !facet.form.numbered() {
                 let fixed = facet.form.pattern() == *reference.id;
                 let id = if fixed { self.inventory().ids(facet.kind).into_iter().find(there) } else { None };
