@@ -55,7 +55,7 @@ pub struct TargetStatus {
 }
 
 /// A listener.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FrontStatus {
     /// Its protocol.
     pub protocol: String,

@@ -1,0 +1,175 @@
+//! `hyperglot up`: the bus, an agent over all targets and the fronts, in one process.
+//!
+//! ```text
+//! configuration ─▶ lock data_dir ─▶ bundle ─▶ users, CA ─▶ bus ─▶ agent, targets settled ─▶ fronts ─▶ SIGTERM or Ctrl-C ─▶ drain
+//! ```
+
+use crate::{
+    Failure,
+    agent::{self, Agent},
+    config::{Config, Front as FrontConfig, ViewKind},
+    find,
+    fronts::{self, Open},
+    link::Link,
+    logs,
+    metrics::Metrics,
+    status,
+};
+use ::front::ca::Ca;
+use guard::{FirstAdmin, Guard, Secret, Settings, Users};
+use mapping::Bundle;
+use std::{
+    fs::{self, File},
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::signal::unix::{SignalKind, signal};
+use union::{
+    Clock, Ids,
+    clock::{SystemClock, SystemIds},
+};
+
+/// How long clients may take to finish what they began when the program is told to stop.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs until told to stop.
+pub async fn run(path: Option<PathBuf>) -> Result<(), Failure> {
+    let mut config = Config::load(path.as_deref())?;
+    logs::start(&config.log);
+    ::front::tls::install_provider();
+    let _lock = own(&config.data_dir)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let ids: Arc<dyn Ids> = Arc::new(SystemIds);
+    let bundle = load(&config)?;
+    if config.targets.is_empty() {
+        config.targets = agent::local_targets()?;
+    }
+    if config.fronts.is_empty() {
+        config.fronts = default_fronts();
+    }
+    let guard = admit(&config.data_dir, &clock, ids.as_ref())?;
+    let ca = Ca::open(&config.data_dir, Arc::clone(&clock), Arc::clone(&ids)).map_err(Failure::other)?;
+    let mut stop = Stop::new()?;
+
+    let link = Link::start(&config, ids.as_ref()).await?;
+    let agent = Agent::start(&config, bundle, Arc::clone(&link.bus), clock, ids).await?;
+    let facts = async {
+        agent.connect(&config.targets).await?;
+        agent.first_facts().await;
+        Ok::<(), Failure>(())
+    };
+    tokio::select! {
+        connected = facts => connected?,
+        () = stop.wait() => return Ok(()),
+    }
+    let metrics = Metrics::new();
+    let open = fronts::open(&config.fronts, &agent, &guard, &ca, &metrics).await?;
+    let figures = config.metrics.listen.map(|listen| metrics.serve(listen, &agent)).transpose()?;
+    serve_status(&agent, &open).await?;
+    announce(&agent, &open);
+
+    stop.wait().await;
+    tracing::info!("stopping: no new connections; what was begun may take {} s", PATIENCE.as_secs());
+    fronts::drain(open, PATIENCE).await;
+    if let Some(figures) = figures {
+        figures.drain(Duration::from_secs(1)).await;
+    }
+    agent.owner.drain(PATIENCE).await;
+    agent.stop_publishing();
+    if let Err(e) = link.bus.drain(Duration::from_secs(2)).await {
+        tracing::debug!(error = %e, "the bus was closed before everything was answered");
+    }
+    if let Some(child) = link.child {
+        child.stop().await;
+    }
+    Ok(())
+}
+
+/// Makes `data_dir` and takes it for this process alone.
+fn own(data_dir: &Path) -> Result<File, Failure> {
+    let wrong = |e: std::io::Error| Failure::other(format!("data_dir = \"{}\": {e}", data_dir.display()));
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(wrong)?;
+    let lock = File::create(data_dir.join("lock")).map_err(wrong)?;
+    lock.try_lock().map_err(|_| {
+        Failure::other(format!("data_dir = \"{}\" is in use by another hyperglot", data_dir.display()))
+    })?;
+    Ok(lock)
+}
+
+fn load(config: &Config) -> Result<Arc<Bundle>, Failure> {
+    let dir = find::mappings(config.mappings.as_deref()).map_err(Failure::Other)?;
+    let bundle = Bundle::load(&dir).map_err(|report| Failure::Mapping(format!("{report}")))?;
+    tracing::info!(dir = %dir.display(), hash = bundle.hash, "mappings loaded");
+    Ok(bundle)
+}
+
+/// The users, with an administrator made at the first start.
+fn admit(data_dir: &Path, clock: &Arc<dyn Clock>, ids: &dyn Ids) -> Result<Arc<Guard>, Failure> {
+    let users = Arc::new(Users::open(data_dir.join("users.toml")).map_err(Failure::other)?);
+    let name = std::env::var("HYPERGLOT_ADMIN_USER").ok();
+    let password = std::env::var("HYPERGLOT_ADMIN_PASSWORD").ok().map(Secret::new);
+    let settings = Settings::default();
+    match guard::first_admin(&users, name.as_deref(), password, settings.cost, ids).map_err(Failure::other)? {
+        FirstAdmin::Present => {}
+        FirstAdmin::Given { name } => println!("made the administrator {name} with the password from HYPERGLOT_ADMIN_PASSWORD"),
+        FirstAdmin::Generated { name, password } => {
+            println!("made the administrator {name} with the password {}  (shown this once)", password.expose());
+        }
+    }
+    Guard::new(users, settings, Arc::clone(clock), ids).map_err(Failure::other)
+}
+
+fn default_fronts() -> Vec<FrontConfig> {
+    let front = |view, port| FrontConfig {
+        protocol: "vsphere".into(),
+        view,
+        host: None,
+        listen: std::net::SocketAddr::from(([127, 0, 0, 1], port)),
+        tls: true,
+        names: Vec::new(),
+    };
+    vec![front(ViewKind::Fleet, 8443), front(ViewKind::Host, 8444)]
+}
+
+async fn serve_status(agent: &Arc<Agent>, open: &[Open]) -> Result<(), Failure> {
+    let fronts: Vec<_> = open.iter().map(Open::status).collect();
+    let agent = Arc::clone(agent);
+    let bus = Arc::clone(&agent.bus);
+    status::serve(bus, move || agent.status(fronts.clone())).await.map_err(Failure::other)
+}
+
+fn announce(agent: &Agent, open: &[Open]) {
+    for target in agent.targets() {
+        let state = if target.connected { "connected" } else { "not responding" };
+        println!("target {} ({}) {state}", target.name, target.protocol);
+    }
+    let count = agent.inventory.count(union::Kind::Vm);
+    println!("{count} virtual machines on {} hosts", agent.inventory.count(union::Kind::Host));
+    for front in open.iter().map(Open::status) {
+        let scheme = if front.tls { "https" } else { "http" };
+        println!("{} {} view on {scheme}://{}", front.protocol, front.view, front.listen);
+    }
+    println!("ready");
+}
+
+/// SIGTERM, SIGINT.
+struct Stop {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    fn new() -> Result<Stop, Failure> {
+        let on = |kind| signal(kind).map_err(Failure::other);
+        Ok(Stop { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
