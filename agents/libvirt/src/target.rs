@@ -4,7 +4,7 @@
 //!             ┌────────────── lost: keepalive, end of stream, an unanswered question ─────────────┐
 //!             ▼                                                                                   │
 //!  connecting ──open──▶ syncing ──register events, read everything──▶ in step ──events, figures──┘
-//!      ▲  │ wait, twice as long each time (0.2 s to 15 s)                │
+//!      ▲  │ wait, twice as long each time (0.2 s to 5 s)                 │
 //!      └──┘                                                              └ everything again every minute: what no event tells
 //! ```
 //! While it is not in step its host is NOT_RESPONDING and so are its VMs and pools; the facts stay. What libvirt no longer names is

@@ -106,6 +106,11 @@ pub fn power_state(state: State) -> PowerState {
     }
 }
 
+/// Whether its guest is in memory.
+pub fn runs(state: State) -> bool {
+    matches!(power_state(state), PowerState::Running | PowerState::Paused)
+}
+
 /// The fields that only a running guest has; they are emptied when it stops and left alone while it runs.
 const OF_THE_RUNNING: &[&str] = &[
     "guest_ip",
@@ -160,7 +165,7 @@ pub fn lift(
     if let Some(slot) = schema.slot(Kind::Vm, "ext.libvirt.asleep") {
         r.set(slot, state.state == ASLEEP);
     }
-    let runs = matches!(power, PowerState::Running | PowerState::Paused);
+    let runs = runs(state);
     set(schema, r, "boot_time_ms", started_ms.filter(|_| runs));
     (rows, owned(schema, Kind::Vm, if runs { OF_THE_RUNNING } else { &[] }))
 }

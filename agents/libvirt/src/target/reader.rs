@@ -21,6 +21,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::Duration,
 };
 use union::{
     Clock, Kind, ObjectId, Record, Schema, SlotSet, Value,
@@ -28,6 +29,9 @@ use union::{
     pb::{Connection, PowerState},
 };
 use uuid::Uuid;
+
+/// How long a disk's size is waited for.
+const SIZE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a read came to.
 pub struct Reread {
@@ -61,6 +65,8 @@ pub struct Reader {
     /// VMs whose start was told since they were last read.
     started: Mutex<FxHashMap<Uuid, i64>>,
     samples: Mutex<FxHashMap<ObjectId, Sample>>,
+    /// VMs whose disks' sizes libvirt could not tell in time; asked again after their next stop.
+    slow: Mutex<FxHashSet<ObjectId>>,
     locks: Mutex<FxHashMap<ObjectId, Arc<tokio::sync::Mutex<()>>>>,
 }
 
@@ -86,6 +92,7 @@ impl Reader {
             around: RwLock::default(),
             started: Mutex::default(),
             samples: Mutex::default(),
+            slow: Mutex::default(),
             locks: Mutex::default(),
         }
     }
@@ -136,6 +143,7 @@ impl Reader {
         let gone: Vec<ObjectId> = ids.iter().copied().filter(|id| held.remove(id)).collect();
         drop(held);
         self.samples.lock().retain(|id, _| !gone.contains(id));
+        self.slow.lock().retain(|id| !gone.contains(id));
         self.inventory.apply(gone.into_iter().map(Put::Remove).collect())
     }
 
@@ -371,7 +379,10 @@ impl Reader {
         }
         self.note_bridges(names, document.root());
         let around = self.around.read().clone();
-        let sizes = self.sizes_elsewhere(api, handle, &got.record, &around).await?;
+        if !domain::runs(state) {
+            self.slow.lock().remove(&vm);
+        }
+        let sizes = self.sizes_elsewhere(api, handle, vm, &got.record, &around).await?;
         let snapshots =
             snapshot::lift(&self.schema, names, handle.uuid, &snapshot_documents, current.as_deref());
         let answers = domain::Answers {
@@ -416,8 +427,8 @@ impl Reader {
         let before = self.inventory.record(vm);
         let was = before.as_ref().and_then(|r| get(&self.schema, r, "power_state").as_int());
         let off = [PowerState::Stopped, PowerState::Suspended, PowerState::Crashed].map(|s| s as i64);
-        let runs = matches!(domain::power_state(state), PowerState::Running | PowerState::Paused);
-        let seen = (runs && was.is_some_and(|was| off.contains(&was))).then(|| self.clock.now_ms());
+        let seen =
+            (domain::runs(state) && was.is_some_and(|was| off.contains(&was))).then(|| self.clock.now_ms());
         told.or(seen).or_else(|| before.and_then(|r| get(&self.schema, &r, "boot_time_ms").as_int()))
     }
 
@@ -439,27 +450,52 @@ impl Reader {
         }
     }
 
-    /// Sizes of the disks that no pool knows.
+    /// Sizes of the disks that no pool knows. Of a running VM libvirt asks its hypervisor's process, which may hang: then the sizes
+    /// stay as they were.
     async fn sizes_elsewhere(
         &self,
         api: &Api,
         handle: &Handle,
-        vm: &Record,
+        vm: ObjectId,
+        record: &Record,
         around: &Surroundings,
     ) -> Result<HashMap<String, Sizes>, CallError> {
-        let mut sizes = HashMap::new();
-        let disks = get(&self.schema, vm, "disks").clone();
+        let mut sizes = self.sizes_before(vm);
+        let api = Api { patience: api.patience.min(SIZE_PATIENCE), ..api.clone() };
+        let disks = get(&self.schema, record, "disks").clone();
         for disk in disks.items().iter().filter_map(Value::as_record) {
             let path = get(&self.schema, disk, "path").as_str();
             let Some(target) = get(&self.schema, disk, "id").as_str() else { continue };
             if path.is_some_and(|p| around.volumes.contains_key(p)) {
                 continue;
             }
-            if let Some(found) = api.disk_sizes(handle, target).await? {
-                sizes.insert(target.to_owned(), found);
+            if self.slow.lock().contains(&vm) {
+                break;
+            }
+            match api.disk_sizes(handle, target).await {
+                Ok(Some(found)) => {
+                    sizes.insert(target.to_owned(), found);
+                }
+                Ok(None) => {}
+                Err(CallError::TimedOut { .. }) => {
+                    self.slow.lock().insert(vm);
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(sizes)
+    }
+
+    /// The sizes that a VM's disks were shown with; what they take is not shown a disk.
+    fn sizes_before(&self, vm: ObjectId) -> HashMap<String, Sizes> {
+        let Some(record) = self.inventory.record(vm) else { return HashMap::new() };
+        let disks = get(&self.schema, &record, "disks").clone();
+        let known = disks.items().iter().filter_map(Value::as_record).filter_map(|disk| {
+            let target = get(&self.schema, disk, "id").as_str()?;
+            let capacity = get(&self.schema, disk, "size_bytes").as_int()?;
+            Some((target.to_owned(), Sizes { capacity, allocation: capacity, available: 0 }))
+        });
+        known.collect()
     }
 
     /// The VMs held here that are not among `domains`.
@@ -499,7 +535,14 @@ impl Reader {
         }
         self.inventory.apply(puts);
         for (handle, _) in &domains {
-            self.addresses(api, &names, handle).await?;
+            match self.addresses(api, &names, handle).await {
+                Err(error) if error.is_connection() => return Err(error),
+                // One guest's silent agent is no reason to leave out the others.
+                Err(error) => {
+                    tracing::debug!(target = %self.target, vm = %handle.name, %error, "no addresses")
+                }
+                Ok(()) => {}
+            }
         }
         Ok(())
     }

@@ -28,7 +28,7 @@ use union::{Kind, ObjectId};
 use wire::xdr::{Schema, XdrValue};
 
 /// First and longest wait before another try.
-const WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
+const WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// Objects read at once; of the five places in flight two stay for the lane.
 const READERS: usize = 3;
 /// The first figures come soon, so that the second sample is there early.

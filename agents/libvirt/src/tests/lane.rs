@@ -49,6 +49,10 @@ impl Commands {
     }
 
     async fn perform(&self, verb: &str, vm: ObjectId) -> Outcome {
+        self.perform_within(verb, vm, 60_000).await
+    }
+
+    async fn perform_within(&self, verb: &str, vm: ObjectId, ms: i64) -> Outcome {
         let schema = self.bench.inventory.schema();
         let message = schema.message(verb).unwrap();
         let mut body = message.record();
@@ -61,7 +65,7 @@ impl Commands {
             body: Arc::new(body),
             principal: "tester".into(),
             session: "".into(),
-            deadline_ms: SystemClock::new().now_ms() + 30_000,
+            deadline_ms: SystemClock::new().now_ms() + ms,
             origin: Origin { protocol: "test".into(), view: "".into(), method: verb.into() },
         };
         self.owner.submit(command, Reply::Task).unwrap().outcome().await
@@ -135,4 +139,29 @@ async fn a_dead_libvirt_fails_commands_and_other_libvirts_go_on() {
     dead.launch();
     first.bench.until("healed", |b| b.target.status() == Status::InStep).await;
     first.done("PowerOn", ten, PowerState::Running).await;
+}
+
+#[tokio::test]
+async fn a_hanging_guest_meets_the_deadline_and_holds_up_nobody() {
+    let rig = Rig::start();
+    let disk = rig.images().join("loose.img");
+    fs::write(&disk, vec![0; 4096]).unwrap();
+    let device = format!(
+        "<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{}'/>\
+         <target dev='vda' bus='virtio'/><readonly/></disk></devices>",
+        disk.display()
+    );
+    rig.define(&bios_guest("hung").replace("</devices>", &device));
+    rig.define(&bios_guest("well"));
+    let commands = Commands::start(&rig).await;
+    let (hung, well) = (commands.bench.vm("hung"), commands.bench.vm("well"));
+    commands.done("PowerOn", hung, PowerState::Running).await;
+    assert_eq!(commands.bench.field(hung, "storage_provisioned_bytes"), Value::Int(4096));
+    rig.signal_guest("hung", "STOP");
+    let suspended = commands.perform_within("Suspend", hung, 1_000).await;
+    assert!(!matches!(suspended, Outcome::Done { .. }), "{suspended:?}");
+    commands.done("PowerOn", well, PowerState::Running).await;
+    commands.done("Suspend", well, PowerState::Suspended).await;
+    assert_eq!(commands.bench.field(hung, "storage_provisioned_bytes"), Value::Int(4096));
+    commands.done("PowerOff", hung, PowerState::Stopped).await;
 }

@@ -135,10 +135,15 @@ impl Rig {
         format!("{driver}+tcp://127.0.0.1:{}/{path}", self.tcp)
     }
 
-    /// Runs virsh directly on it; gives what it prints.
+    /// Runs virsh directly on its QEMU driver; gives what it prints.
     pub fn virsh(&self, args: &[&str]) -> String {
+        self.virsh_on("qemu", "session", args)
+    }
+
+    /// Runs virsh directly on a driver.
+    pub fn virsh_on(&self, driver: &str, path: &str, args: &[&str]) -> String {
         let out = Command::new("virsh")
-            .args(["-c", &self.over_tcp("qemu", "session")])
+            .args(["-c", &self.over_tcp(driver, path)])
             .args(args)
             .output()
             .expect("this test needs virsh: install libvirt-clients");
@@ -167,6 +172,14 @@ impl Rig {
             daemon.kill().expect("it is killed");
             daemon.wait().expect("it is gone");
         }
+    }
+
+    /// Sends the process of a guest a signal.
+    pub fn signal_guest(&self, name: &str, signal: &str) {
+        let file = self.dir.path().join(format!("run/libvirt/qemu/run/{name}.pid"));
+        let pid = fs::read_to_string(file).expect("the guest's process id");
+        let status = Command::new("kill").arg(format!("-{signal}")).arg(pid.trim()).status();
+        assert!(status.expect("`kill` runs").success());
     }
 
     fn guests(&self) -> Vec<String> {

@@ -134,6 +134,40 @@ async fn the_test_driver_is_seen_whole() {
 }
 
 #[tokio::test]
+async fn snapshots_networks_and_volumes_of_the_test_driver_follow() {
+    let rig = Rig::start();
+    let bench = Bench::start(config(&rig.over_tcp("test", "default"))).await;
+    let vm = bench.vm("test");
+    let virsh = |args: &[&str]| rig.virsh_on("test", "default", args);
+    for (name, about) in [("s1", "first"), ("s2", "second")] {
+        virsh(&["snapshot-create-as", "test", name, about]);
+    }
+    bench.reread(vm).await.unwrap();
+    assert_eq!(bench.inventory.count(Kind::Snapshot), 2);
+    let (s1, s2) = (bench.named(Kind::Snapshot, "s1").unwrap(), bench.named(Kind::Snapshot, "s2").unwrap());
+    assert_eq!(bench.field(vm, "current_snapshot_id"), Value::Ref(s2));
+    assert_eq!(bench.field(s2, "parent_id"), Value::Ref(s1));
+    assert_eq!(bench.field(s1, "child_ids"), Value::list([Value::Ref(s2)]));
+    assert_eq!(bench.field(s1, "description"), Value::str("first"));
+    assert_eq!(bench.field(vm, "snapshots").items().len(), 1);
+    virsh(&["snapshot-delete", "test", "s1"]);
+    bench.reread(vm).await.unwrap();
+    assert!(bench.inventory.record(s1).is_none());
+    assert!(!bench.target.holds(s1) && bench.target.holds(s2));
+    let network = bench.named(Kind::Network, "default").unwrap();
+    virsh(&["net-destroy", "default"]);
+    bench.until("inactive", |b| b.field(network, "active") == Value::Bool(false)).await;
+    virsh(&["net-undefine", "default"]);
+    bench.until("without network", |b| b.inventory.record(network).is_none()).await;
+    virsh(&["vol-create-as", "default-pool", "v1", "3M"]);
+    virsh(&["pool-refresh", "default-pool"]);
+    bench.until("with volume", |b| b.named(Kind::Volume, "v1").is_some()).await;
+    let volume = bench.named(Kind::Volume, "v1").unwrap();
+    assert_eq!(bench.field(volume, "capacity_bytes"), Value::Int(3 << 20));
+    assert_eq!(bench.field(volume, "path"), Value::str("/default-pool/v1"));
+}
+
+#[tokio::test]
 async fn power_is_performed_and_seen() {
     let rig = Rig::start();
     rig.define(&bios_guest("one"));
