@@ -67,7 +67,7 @@ def read(session: Session, found, paths: list[str] | None) -> tuple[dict, dict]:
 
 
 def empty(value) -> bool:
-    return value is None or value == "" or (isinstance(value, list) and not value)
+    return value is None or (isinstance(value, (str, list)) and not value)
 
 
 def mismatch(value, wanted, uuid: str) -> str | None:
