@@ -11,7 +11,10 @@
 use crate::store::{Inventory, Put};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 use union::{
     Clock, Command, Ids, Kind, ObjectId, Slot, Value,
     command::{Cause, Revision},
@@ -42,8 +45,10 @@ pub struct Tasks {
 #[derive(Debug, Default)]
 struct Book {
     last: i64,
-    /// Ended tasks with their end, oldest first.
-    ended: VecDeque<(i64, ObjectId)>,
+    /// Tasks that wait or run, by number.
+    live: BTreeMap<i64, ObjectId>,
+    /// Ended tasks with their end and number, oldest end first.
+    ended: VecDeque<(i64, i64, ObjectId)>,
     /// When the lists of recent tasks were last gone through.
     swept: i64,
     /// Recent tasks of an object, newest last, with their end once they have one.
@@ -130,6 +135,8 @@ impl Tasks {
             let mut book = self.book.lock();
             book.last += 1;
             task.set(s.number, book.last);
+            let number = book.last;
+            book.live.insert(number, id);
             let recent = book.recent.entry(command.object).or_default();
             recent.push_back((id, None));
             recent_value(recent, now)
@@ -214,8 +221,12 @@ impl Tasks {
         let s = &self.slots;
         values.push((s.completed_ms, now.into()));
         values.push((s.cancelable, false.into()));
+        let number = self.inventory.record(task).and_then(|t| t.get(s.number).as_int()).unwrap_or(0);
         let mut book = self.book.lock();
-        book.ended.push_back((now, task));
+        if book.live.remove(&number).is_none() {
+            return self.inventory.revision();
+        }
+        book.ended.push_back((now, number, task));
         if let Some(cause) = cause {
             book.causes.insert(task, cause);
         }
@@ -241,17 +252,12 @@ impl Tasks {
     /// The tasks that run, wait or ended within the last 10 minutes, newest last, at most `limit`.
     pub fn recent(&self, limit: usize) -> Vec<ObjectId> {
         let since = self.clock.now_ms() - RECENT_MS;
-        let s = &self.slots;
-        let mut recent: Vec<(i64, ObjectId)> = self
-            .inventory
-            .ids(Kind::Task)
-            .into_iter()
-            .filter_map(|id| {
-                let task = self.inventory.record(id)?;
-                let ended = task.get(s.completed_ms).as_int();
-                ended.is_none_or(|at| at >= since).then(|| (task.get(s.number).as_int().unwrap_or(0), id))
-            })
-            .collect();
+        let book = self.book.lock();
+        let ended = book.ended.iter().rev().take_while(|(at, _, _)| *at >= since);
+        let live = book.live.iter().map(|(number, id)| (*number, *id));
+        let mut recent: Vec<(i64, ObjectId)> =
+            ended.map(|(_, number, id)| (*number, *id)).chain(live).collect();
+        drop(book);
         recent.sort_unstable();
         recent.drain(..recent.len().saturating_sub(limit));
         recent.into_iter().map(|(_, id)| id).collect()
@@ -264,7 +270,7 @@ impl Tasks {
         let mut puts = Vec::new();
         {
             let mut book = self.book.lock();
-            while let Some((ended, task)) = book.ended.front().copied() {
+            while let Some((ended, _, task)) = book.ended.front().copied() {
                 let age = now - ended;
                 if age <= RECENT_MS || (age <= KEEP_MS && book.ended.len() <= KEEP) {
                     break;
