@@ -141,7 +141,7 @@ impl DocumentMap {
         let mut want = want.clone();
         self.exclude(&Record::new(self.rows.message, self.rows.width), &mut want)?;
         let text = put::fill(&self.rows, &self.native, skeleton, &want, None, "")?;
-        match self.differs(None, &want, &text)? {
+        match self.differs(None, &want, &self.read_back(&text)?) {
             None => Ok(text),
             Some(field) => Err(Refusal::Verify { field }),
         }
@@ -205,13 +205,17 @@ impl DocumentMap {
         writer.rows(&self.rows, tree.root(), old, &want)?;
         let edits = writer.editor.finish()?;
         let text = editor::splice(tree.text(), &edits);
-        match self.differs(Some(old), &want, &text)? {
-            None => {}
-            Some(field) if self.is_read_only(&field) => return Err(Refusal::ReadOnly { field }),
-            Some(field) => return Err(Refusal::Verify { field }),
+        let settled = self.read_back(&text)?;
+        match self.differs(Some(old), &want, &settled) {
+            None => Ok(Put { text, edits, settled }),
+            Some(field) if self.is_read_only(&field) => Err(Refusal::ReadOnly { field }),
+            Some(field) => Err(Refusal::Verify { field }),
         }
-        let settled = Reader::quiet(&Tree::parse(&text)?).rows(&self.rows, tree.root());
-        Ok(Put { text, edits, settled })
+    }
+
+    fn read_back(&self, text: &str) -> Result<Record, ParseError> {
+        let tree = Tree::parse(text)?;
+        Ok(Reader::quiet(&tree).rows(&self.rows, tree.root()))
     }
 
     /// Whether a field, as `differs` names it, has no writing row.

@@ -35,6 +35,20 @@ fn outside_stays(old: &str, put: &Put, name: &str) {
 }
 
 #[test]
+fn the_oracle_sees_what_it_should() {
+    let documents = documents();
+    let text = &documents.iter().find(|d| d.name == "libvirt/commandline.xml").unwrap().text;
+    for (from, to) in
+        [("-fw_cfg", "-fw_cfh"), ("<acpi/>", ""), ("<alias", "<!--x--><alias"), ("<qemu:env", "<qemu:arg")]
+    {
+        if text.contains(from) {
+            assert_ne!(canon::lines(text), canon::lines(&text.replacen(from, to, 1)), "{from}");
+        }
+    }
+    assert_eq!(canon::lines(text), canon::lines(&text.replace("\n    ", "\n\t")));
+}
+
+#[test]
 fn putting_back_what_was_read_changes_no_byte() {
     let map = map();
     for document in documents() {

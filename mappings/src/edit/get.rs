@@ -214,7 +214,7 @@ impl<'a, 't> Reader<'a, 't> {
                 let keyed = self.keys(&nodes, key, *lower);
                 let mut items = Vec::with_capacity(keyed.len());
                 for (index, item) in keyed.into_iter().enumerate() {
-                    if !item.clear {
+                    if !item.clear && (!list.twins || item.id.starts_with('#')) {
                         self.gap(
                             &list.label,
                             &item.id,

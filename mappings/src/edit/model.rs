@@ -135,6 +135,8 @@ pub(crate) struct List {
     pub item: Item,
     /// The fragment that a new item is put into; `None`: no new items.
     pub skeleton: Option<String>,
+    /// Items of one key are the hypervisor's custom, so no gap.
+    pub twins: bool,
     /// The item's field that takes its place in the list, from 0.
     pub position: Option<Slot>,
 }

@@ -38,6 +38,9 @@ pub(crate) struct Sink<'a> {
     pub found: Vec<Diagnostic>,
 }
 
+/// Diagnostics that are kept; what comes after them is noise.
+const MOST: usize = 1_000;
+
 impl Sink<'_> {
     /// Something wrong at byte `at`.
     pub(crate) fn add(&mut self, at: usize, message: impl Into<String>) {
@@ -46,6 +49,9 @@ impl Sink<'_> {
 
     /// Something wrong at byte `at`, with what to do.
     pub(crate) fn add_help(&mut self, at: usize, message: impl Into<String>, help: Option<String>) {
+        if self.found.len() >= MOST {
+            return;
+        }
         let head = self.text.get(..at).unwrap_or(self.text);
         let begin = head.rfind('\n').map_or(0, |n| n + 1);
         self.found.push(Diagnostic {

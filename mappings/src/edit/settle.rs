@@ -5,11 +5,9 @@
 //! the edited document has to read back as.
 
 use super::{
-    get::Reader,
     model::{DocumentMap, Item, List, Order, Place, Policy, Row, Rows},
     put::same,
     refusal::Refusal,
-    tree::Tree,
 };
 use rustc_hash::FxHashMap;
 use std::{borrow::Cow, sync::Arc};
@@ -36,6 +34,11 @@ fn writer(row: &Row) -> bool {
 /// What is wanted of something new: the fragment's values where nothing is said.
 pub(crate) fn fresh(rows: &Rows, old: &Record, want: &Record) -> Record {
     let mut want = want.clone();
+    for (row, leader) in rows.rows.iter().filter_map(|row| Some((row, row.absent?))) {
+        if want.get(row.slot).is_absent() {
+            want.set(row.slot, want.get(leader).clone());
+        }
+    }
     for slot in rows.written.iter().filter(|slot| rows.lists.iter().all(|list| list.slot != *slot)) {
         if want.get(slot).is_absent() {
             want.set(slot, old.get(slot).clone());
@@ -156,16 +159,9 @@ impl DocumentMap {
         Ok(())
     }
 
-    /// The first field in which a document differs from what was wanted of it.
-    pub(crate) fn differs(
-        &self,
-        old: Option<&Record>,
-        want: &Record,
-        text: &str,
-    ) -> Result<Option<String>, Refusal> {
-        let tree = Tree::parse(text)?;
-        let got = Reader::quiet(&tree).rows(&self.rows, tree.root());
-        Ok(differs(&self.rows, old, want, &got))
+    /// The first field in which what a document reads as differs from what was wanted of it.
+    pub(crate) fn differs(&self, old: Option<&Record>, want: &Record, got: &Record) -> Option<String> {
+        differs(&self.rows, old, want, got)
     }
 }
 

@@ -333,6 +333,33 @@ fn a_new_document_comes_from_the_fragment() {
 }
 
 #[test]
+fn a_small_new_document_has_no_more_memory_now_than_at_all() {
+    let map = map();
+    let want = part(
+        "Vm",
+        &[("name", Value::str("s")), ("memory_bytes", Value::Int(128 << 20)), ("cpu_count", Value::Int(1))],
+    );
+    let text = map.create(&want).unwrap();
+    let got = map.get(&Tree::parse(&text).unwrap()).record;
+    assert_eq!(got.get(slot("Vm", "memory_current_bytes")), &Value::Int(128 << 20));
+    assert!(!text.contains("currentMemory"), "{text}");
+}
+
+#[test]
+fn half_of_a_long_list_goes_at_once() {
+    let disk = |n: usize| format!("<disk><target dev='d{n}'/><source file='/{n}'/></disk>");
+    let disks: String = (0..5_000).map(disk).collect();
+    let text = format!("<domain><name>a</name><devices>{disks}</devices></domain>");
+    let map = map();
+    let mut want = map.get(&Tree::parse(&text).unwrap()).record;
+    let half = want.get(slot("Vm", "disks")).items().iter().step_by(2).cloned().collect::<Vec<_>>();
+    want.set(slot("Vm", "disks"), Value::list(half));
+    let put = map.put(&text, &want).unwrap();
+    assert_eq!(put.edits.len(), 2_500);
+    assert_eq!(put.settled.get(slot("Vm", "disks")).items().len(), 2_500);
+}
+
+#[test]
 fn people_see_rows_and_no_secrets() {
     let map = map();
     let changes =

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use union::{FieldType, Slot, SlotSet, schema::MessageSchema};
 
 const ROW: [&str; 9] = ["to", "edit", "dup", "drops", "follow", "absent", "at_most", "unless", "unset"];
-const LIST: [&str; 9] = ["list", "key", "id", "by", "item", "new", "unique", "like", "position"];
+const LIST: [&str; 10] = ["list", "key", "id", "by", "item", "new", "unique", "like", "position", "twins"];
 const PART: [&str; 3] = ["part", "like", "new"];
 
 /// Compiles an object table for the element that `names` lead to.
@@ -269,6 +269,7 @@ fn list<'c>(
             item,
             skeleton,
             position: None,
+            twins: false,
         });
     }
     let inner = context.part_message(value.at(), message, slot)?;
@@ -282,6 +283,7 @@ fn list<'c>(
         }
     };
     let position = context.field_under(value, "position", inner);
+    let twins = value.get("twins").is_some_and(|twins| twins.as_bool() == Some(true));
     Some(List {
         label: Arc::from(path),
         path: target,
@@ -290,6 +292,7 @@ fn list<'c>(
         item: Item::Part(Box::new(rows)),
         skeleton,
         position,
+        twins,
     })
 }
 
