@@ -268,6 +268,10 @@ impl Front {
 
     /// Takes in changes of the view's inventory.
     fn changed(&self, changes: &[Change]) {
+        // An object has its native id from its first sight, whether or not anybody asks for it.
+        for change in changes.iter().filter(|change| change.old.is_none()) {
+            self.catalog.reference(change.id);
+        }
         if changes.iter().any(|change| change.id.kind == Kind::Task) {
             self.keeper.tasks_changed();
         }

@@ -107,7 +107,18 @@ impl Catalog {
             ids,
         };
         catalog.index_types();
+        catalog.name_all();
         Some(catalog)
+    }
+
+    /// Gives out the native ids of all that is there, the root's first.
+    fn name_all(&self) {
+        self.reference(self.root());
+        for kind in self.tree.kinds().chain([Kind::Snapshot, Kind::Task]) {
+            for id in self.inventory().ids(kind) {
+                self.reference(id);
+            }
+        }
     }
 
     fn index_types(&mut self) {
@@ -331,10 +342,7 @@ impl Catalog {
             Some(facet) if facet.form.is_face() => {
                 Some(NativeRef { ty: ty_name, id: Arc::from(facet.form.face(&first)) })
             }
-            Some(facet) => {
-                let number = number(&first).parse().unwrap_or(0);
-                Some(NativeRef { ty: ty_name, id: Arc::from(facet.form.text(number, id.uuid)) })
-            }
+            Some(facet) => Some(NativeRef { ty: ty_name, id: Arc::from(facet.form.pattern()) }),
             None => Some(NativeRef { ty: ty_name, id: first }),
         }
     }
@@ -352,28 +360,16 @@ impl Catalog {
 
     fn facet(&self, reference: &NativeRef) -> Option<Key> {
         self.facets.iter().find_map(|facet| {
-            let there = |id: &ObjectId| self.record(*id).is_some();
-            if let Some(first) = facet.form.faced(&reference.id) {
-                let id = self.ids.object(first).filter(|id| id.kind == facet.kind && there(id));
-                return id.map(|id| Key::Fact(id, facet.ty));
-            }
-            if facet.form.is_face() {
-                return None;
-            }
-            if !facet.form.numbered() {
-                let fixed = facet.form.pattern() == *reference.id;
-                let id = if fixed { self.inventory().ids(facet.kind).into_iter().find(there) } else { None };
-                return id.map(|id| Key::Fact(id, facet.ty));
-            }
-            let number = facet.form.number(&reference.id)?;
-            let firsts = self
-                .maps
-                .iter()
-                .filter(|(ty, map)| self.kind_of(map) == Some(facet.kind) && self.is_first(**ty, facet.kind));
-            let mut ids = firsts.filter_map(|(_, map)| {
-                self.ids.object(&self.plain_form(map)?.text(number, uuid::Uuid::nil()))
-            });
-            ids.find(|id| id.kind == facet.kind && there(id)).map(|id| Key::Fact(id, facet.ty))
+            let id = if facet.form.is_face() {
+                self.ids.object(facet.form.faced(&reference.id)?)
+            } else if facet.form.pattern() == *reference.id {
+                // A fixed id stands where the view has one object of the kind.
+                self.inventory().ids(facet.kind).into_iter().next()
+            } else {
+                None
+            };
+            id.filter(|id| id.kind == facet.kind && self.record(*id).is_some())
+                .map(|id| Key::Fact(id, facet.ty))
         })
     }
 
@@ -404,12 +400,6 @@ impl Catalog {
         map.render(selection, id, &record, self, version, &mut plain);
         plain.into_references().iter().filter_map(|reference| self.resolve(reference)).collect()
     }
-}
-
-/// The digits at the end of a native id; without any: all of it.
-fn number(id: &str) -> &str {
-    let digits = id.bytes().rev().take_while(u8::is_ascii_digit).count();
-    id.get(id.len() - digits..).filter(|n| !n.is_empty()).unwrap_or(id)
 }
 
 impl Reader for Catalog {

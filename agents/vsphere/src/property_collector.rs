@@ -19,9 +19,6 @@ mod updates;
 pub(crate) mod wait;
 mod walk;
 
-#[cfg(test)]
-mod tests;
-
 pub(crate) use retrieve::Page;
 pub(crate) use spec::FilterSpec;
 pub(crate) use updates::{CollectorId, Updates};
