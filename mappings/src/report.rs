@@ -124,6 +124,9 @@ pub(crate) struct Findings {
     found: Vec<(Span, Diagnostic)>,
 }
 
+/// Findings that are kept.
+const MOST: usize = 1_000;
+
 impl Findings {
     /// Adds a file; spans name it by the number returned.
     pub fn file(&mut self, name: &str, text: &str) -> u32 {
@@ -159,6 +162,10 @@ impl Findings {
     }
 
     fn add(&mut self, severity: Severity, span: Span, message: String, help: Option<String>) {
+        // What comes after this many is noise; but an error is never lost behind warnings.
+        if self.found.len() >= MOST && (severity == Severity::Warning || self.failed()) {
+            return;
+        }
         let (line, column, source) = self.locate(span);
         let file = self.name(span.file);
         let diagnostic = Diagnostic { severity, file, line, column, message, help, source };
@@ -183,7 +190,7 @@ impl Findings {
 
     /// Everything found, by place.
     pub fn report(mut self) -> Report {
-        self.found.sort_by(|a, b| a.0.cmp(&b.0));
+        self.found.sort_by_key(|(span, _)| *span);
         Report { diagnostics: self.found.into_iter().map(|(_, d)| d).collect() }
     }
 }

@@ -18,12 +18,14 @@
 //! ```
 //!
 //! A failing input is saved under `target/fuzz/`. The input being tried is kept there as `<target>.running`, for the
-//! failures that end the process (a stack overflow, memory exhausted, a hang).
+//! failures that end the process (a stack overflow, memory exhausted, a hang); the slowest as `<target>.slowest`.
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
 mod mutate;
+#[cfg(test)]
 mod runner;
-pub mod targets;
-
-pub use mutate::Mutator;
-pub use runner::{Budget, Failure, Target, run};
+#[cfg(test)]
+mod targets;
+#[cfg(test)]
+mod tests;

@@ -2,12 +2,14 @@
 
 use crate::mutate::Mutator;
 use std::{
+    cell::Cell,
     collections::{HashSet, hash_map::DefaultHasher},
     env, fmt, fs,
     hash::{Hash, Hasher},
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{self, AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    sync::Once,
     time::Duration,
 };
 use union::{Clock, Ids, clock::SystemClock, clock::SystemIds};
@@ -114,7 +116,11 @@ pub fn run(target: &Target, budget: Budget) -> Result<(), Box<dyn std::error::Er
         fs::write(&running, &input)?;
         let began = clock.monotonic();
         let answer = attempt(target, &input).map_err(|message| fail(target, &input, message, &out))?;
-        slowest = slowest.max(clock.monotonic() - began);
+        let took = clock.monotonic() - began;
+        if took > slowest {
+            slowest = took;
+            fs::write(out.join(format!("{}.slowest", target.name)), &input)?;
+        }
         if kinds.insert(kind(&answer)) && seeds.len() < 5_000 {
             seeds.push(input);
         }
@@ -165,8 +171,30 @@ fn kind(answer: &str) -> u64 {
     hasher.finish()
 }
 
+thread_local! {
+    /// Whether this thread is feeding a target, whose panics are reported by us.
+    static FEEDING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Keeps the panics of targets from being printed, hundreds of them while an input is shrunk.
+fn be_quiet() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !FEEDING.get() {
+                usual(info);
+            }
+        }));
+    });
+}
+
 fn attempt(target: &Target, input: &[u8]) -> Result<String, String> {
-    catch_unwind(AssertUnwindSafe(|| (target.feed)(input))).map_err(|panic| {
+    be_quiet();
+    FEEDING.set(true);
+    let result = catch_unwind(AssertUnwindSafe(|| (target.feed)(input)));
+    FEEDING.set(false);
+    result.map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default()
     })
@@ -193,6 +221,8 @@ fn fail(target: &Target, input: &[u8], message: String, out: &Path) -> Box<dyn s
     let mut hasher = DefaultHasher::new();
     input.hash(&mut hasher);
     let path = out.join(format!("{}-{:016x}", target.name, hasher.finish()));
+    // It is not there when an input of the corpus failed.
+    drop(fs::remove_file(out.join(format!("{}.running", target.name))));
     match fs::write(&path, &input) {
         Ok(()) => Failure { target: target.name, message, path }.into(),
         Err(error) => error.into(),

@@ -1,13 +1,14 @@
 //! The decoders, each with the laws that hold for whatever it accepts.
 
 mod documents;
+mod mappings;
 mod soap;
 mod text;
 mod xdr;
 
 use crate::runner::Target;
 
-/// All targets; each has its test in `tests/decoders.rs` and its corpus in `corpus/<name>/`.
+/// All targets; each has its test in `tests.rs` and its corpus in `corpus/<name>/`.
 pub const ALL: &[Target] = &[
     soap::DECODE,
     soap::XML,
@@ -17,6 +18,8 @@ pub const ALL: &[Target] = &[
     documents::RECORD,
     documents::DOMAIN,
     documents::DOMAIN_ROWS,
+    mappings::BUNDLE,
+    mappings::PATH,
     text::SUBJECT,
     text::DATETIME,
     text::OBJECT_ID,

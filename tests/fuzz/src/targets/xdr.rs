@@ -29,7 +29,7 @@ pub const VALUES: Target = Target {
         let Some((choice, bytes)) = input.split_first_chunk::<2>() else { return "no choice".to_owned() };
         let shape = SHAPES.get(usize::from(u16::from_be_bytes(*choice)) % SHAPES.len()).expect("in range");
         match decode(shape, bytes) {
-            Err(error) => error.to_string(),
+            Err(error) => format!("{} {error}", shape.name),
             Ok(value) => {
                 let mut once = BytesMut::new();
                 encode(shape, &value, &mut once).expect("what was decoded encodes");
@@ -37,7 +37,7 @@ pub const VALUES: Target = Target {
                 let again = decode(shape, &once).expect("what was encoded decodes");
                 encode(shape, &again, &mut twice).expect("and encodes again");
                 assert_eq!(once, twice);
-                format!("{:?}", shape.name)
+                shape.name.to_string()
             }
         }
     },

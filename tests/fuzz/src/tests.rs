@@ -1,6 +1,9 @@
 //! Each decoder withstands damaged input; how long is tried is told by the environment, see the crate's documentation.
 
-use fuzz::{Budget, run, targets};
+use crate::{
+    runner::{Budget, run},
+    targets,
+};
 
 fn fuzz(name: &str) {
     let target = targets::ALL.iter().find(|t| t.name == name).expect("a target of that name");
@@ -25,5 +28,5 @@ macro_rules! targets {
 }
 
 targets! {
-    soap_decode xml_tree xdr_decode xdr_packets xdr_schema union_record domain_xml domain_rows bus_subject datetime object_id libvirt_uri users_file
+    soap_decode xml_tree xdr_decode xdr_packets xdr_schema union_record domain_xml domain_rows mapping_bundle property_path bus_subject datetime object_id libvirt_uri users_file
 }
