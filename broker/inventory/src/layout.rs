@@ -25,7 +25,8 @@ use crate::{
     plan::Datacenter,
     store::{Change, Entry, Inventory, Observer, ObserverGuard, Put},
 };
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
+use rustc_hash::FxHashMap;
 use slots::Slots;
 use std::{
     collections::BTreeSet,
@@ -142,6 +143,8 @@ pub struct View {
     datacenter: Datacenter,
     slots: Slots,
     usage: Mutex<Usage>,
+    /// Ids made for hosts and clusters.
+    made: RwLock<FxHashMap<ObjectId, (ObjectId, ObjectId)>>,
     guard: OnceLock<ObserverGuard>,
 }
 
@@ -184,6 +187,7 @@ impl View {
             datacenter: Datacenter::ids(&owner, "default"),
             slots: Slots::new(source.schema()),
             usage: Mutex::default(),
+            made: RwLock::default(),
             guard: OnceLock::new(),
         });
         // Also when the source is empty: the root is always there.

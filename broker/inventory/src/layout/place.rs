@@ -14,22 +14,31 @@ use union::{
 type Puts = Vec<(ObjectId, Option<Record>)>;
 
 impl View {
-    fn owner(&self) -> String {
-        format!("view {}", self.name)
+    /// The ids of the cluster, or of a cluster's root pool, that the view makes for `of`. They follow from the view's name and `of`; the
+    /// hash they are made with is worth remembering.
+    fn made(&self, of: ObjectId) -> (ObjectId, ObjectId) {
+        if let Some(known) = self.made.read().get(&of) {
+            return *known;
+        }
+        let (owner, uuid) = (format!("view {}", self.name), of.uuid.to_string());
+        let what = if of.kind == Kind::Host { "standalone" } else { "cluster" };
+        let id = |kind| ObjectId::derived(kind, &[&owner, what, &uuid]);
+        *self.made.write().entry(of).or_insert((id(Kind::Cluster), id(Kind::ResourcePool)))
     }
 
     /// The cluster of a host that has none.
     pub(super) fn standalone(&self, host: ObjectId) -> ObjectId {
-        ObjectId::derived(Kind::Cluster, &[&self.owner(), "standalone", &host.uuid.to_string()])
+        self.made(host).0
     }
 
     /// The root pool of the cluster of a host that has none.
     pub(super) fn standalone_pool(&self, host: ObjectId) -> ObjectId {
-        ObjectId::derived(Kind::ResourcePool, &[&self.owner(), "standalone", &host.uuid.to_string()])
+        self.made(host).1
     }
 
+    /// The root pool of a source's cluster that names none.
     fn cluster_pool(&self, cluster: ObjectId) -> ObjectId {
-        ObjectId::derived(Kind::ResourcePool, &[&self.owner(), "cluster", &cluster.uuid.to_string()])
+        self.made(cluster).1
     }
 
     pub(super) fn source_ref(&self, id: ObjectId, slot: Slot) -> Option<ObjectId> {
