@@ -16,8 +16,28 @@ fn main() -> ExitCode {
             println!("{report}");
             if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
+        ["coverage", dir] => match mapping::coverage(Path::new(dir)) {
+            Ok(text) => {
+                print!("{text}");
+                ExitCode::SUCCESS
+            }
+            Err(report) => {
+                println!("{report}");
+                ExitCode::FAILURE
+            }
+        },
+        ["explain", dir, what] => match mapping::explain(Path::new(dir), what) {
+            Ok(text) => {
+                print!("{text}");
+                ExitCode::SUCCESS
+            }
+            Err(why) => {
+                println!("{why}");
+                ExitCode::FAILURE
+            }
+        },
         _ => {
-            eprintln!("usage: mapping check|test DIR");
+            eprintln!("usage: mapping check|test|coverage DIR, mapping explain DIR WHAT");
             ExitCode::from(64)
         }
     }

@@ -160,20 +160,22 @@ pub(crate) struct Frame<'a> {
     pub item: &'a Record,
     pub command: Option<&'a Record>,
     pub index: usize,
+    /// The expression, for gaps.
+    pub text: &'a str,
     pub reader: &'a dyn Reader,
 }
 
 impl<'a> Frame<'a> {
     /// Over one object.
     pub fn object(id: ObjectId, object: &'a Record, reader: &'a dyn Reader) -> Frame<'a> {
-        Frame { id, own: id, object, item: object, command: None, index: 0, reader }
+        Frame { id, own: id, object, item: object, command: None, index: 0, text: "", reader }
     }
 }
 
 impl Program {
     /// Whether the condition holds; unset is false.
     pub fn holds(&self, frame: &Frame<'_>) -> bool {
-        eval::truth(&self.expr, frame)
+        eval::truth(&self.expr, &Frame { text: &self.text, ..*frame })
     }
 
     /// The texts it may give, if all of them are literals.

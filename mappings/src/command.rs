@@ -157,7 +157,7 @@ pub(crate) struct Guard {
 #[derive(Debug)]
 pub(crate) enum GuardValue {
     Const(Value),
-    Field(Program, Chain),
+    Field(Box<(Program, Chain)>),
 }
 
 impl CommandMap {
@@ -221,7 +221,8 @@ impl CommandMap {
         for (name, value) in &guard.with {
             let value = match value {
                 GuardValue::Const(value) => value.clone(),
-                GuardValue::Field(program, chain) => {
+                GuardValue::Field(field) => {
+                    let (program, chain) = &**field;
                     chain.show(program.eval(&frame), 0).map_or(Value::Absent, std::borrow::Cow::into_owned)
                 }
             };

@@ -212,7 +212,7 @@ impl<'a> Compiler<'a> {
         self.check_writers(&raw.name, &rows);
         let mut whens = Whens { raw, used: FxHashSet::default() };
         let pending = rows.iter().filter_map(|row| self.pending(row)).collect();
-        let body = self.reserve(ty);
+        let body = self.reserve();
         self.cache.insert(key, body);
         self.fill(body, ty, pending, place, &mut whens, "", raw.span, Some(&raw.name));
         for ((path, span), _) in raw.whens.iter().filter(|((path, _), _)| !whens.used.contains(path)) {
@@ -242,8 +242,8 @@ impl<'a> Compiler<'a> {
         Some(Pending { row, segments: Arc::from(segments), at: 0 })
     }
 
-    fn reserve(&mut self, ty: TypeId) -> BodyId {
-        self.compiled.bodies.push(Body { ty: Some(ty), ..Body::default() });
+    fn reserve(&mut self) -> BodyId {
+        self.compiled.bodies.push(Body::default());
         self.body_deps.push(Deps::default());
         BodyId(u32::try_from(self.compiled.bodies.len() - 1).unwrap_or(u32::MAX))
     }
@@ -262,7 +262,7 @@ impl<'a> Compiler<'a> {
         table: Option<&Arc<str>>,
     ) {
         let Some(def) = self.env.native.get(ty) else { return };
-        let mut done = Body { ty: Some(ty), constant: true, ..Body::default() };
+        let mut done = Body { constant: true, ..Body::default() };
         let mut deps = Deps::default();
         let wild: Vec<Pending<'a>> =
             rows.extract_if(.., |p| p.head().is_some_and(|h| &*h.name == "*")).collect();

@@ -11,11 +11,11 @@
 use crate::{flow::Shape, schema::TypeId};
 use rustc_hash::FxHashMap;
 use std::{borrow::Cow, sync::Arc};
-use union::{Kind, Value, schema::EnumSchema};
+use union::{Value, schema::EnumSchema};
 
 mod chain;
 
-pub(crate) use chain::{Env, Words, chain, constant, meets, split};
+pub(crate) use chain::{Env, chain, constant, meets, split};
 
 /// What a row promises, best first; found out from its lenses and its field's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,7 +76,7 @@ pub(crate) enum Lens {
     Offset(i64),
     Decimal,
     Enum(Arc<EnumTable>),
-    Ref(Option<Kind>),
+    Ref,
     Time,
     Present,
     Switch(Arc<str>, Arc<str>),
@@ -102,7 +102,7 @@ impl Lens {
             Lens::Offset(_) => "offset",
             Lens::Decimal => "decimal",
             Lens::Enum(_) => "enum",
-            Lens::Ref(_) => "ref",
+            Lens::Ref => "ref",
             Lens::Time => "time",
             Lens::Present => "present",
             Lens::Switch(..) => "switch",
@@ -118,7 +118,7 @@ impl Lens {
     /// What it promises by itself.
     pub fn class(&self) -> Class {
         match self {
-            Lens::Decimal | Lens::Ref(_) | Lens::Time | Lens::Switch(..) => Class::Iso,
+            Lens::Decimal | Lens::Ref | Lens::Time | Lens::Switch(..) => Class::Iso,
             Lens::Scale(_)
             | Lens::Default(_)
             | Lens::Lower
@@ -139,7 +139,7 @@ impl Lens {
             Lens::Join(separator) => return join(&value, separator).map(Cow::Owned),
             Lens::Split(separator) => return Ok(Cow::Owned(split_text(&value, separator))),
             _ if value.is_absent() => return Ok(Cow::Owned(Value::Absent)),
-            Lens::Default(_) | Lens::Ref(_) | Lens::Time => return Ok(value),
+            Lens::Default(_) | Lens::Ref | Lens::Time => return Ok(value),
             _ => {}
         }
         if let Value::List(items) = &*value {
@@ -181,7 +181,7 @@ impl Lens {
                 return Ok(split_text(&Value::Str(text.clone()), separator));
             }
             (Lens::Split(separator), _) => return join(&value, separator),
-            (Lens::Default(_) | Lens::Ref(_) | Lens::Time | Lens::Lower | Lens::Upper, _)
+            (Lens::Default(_) | Lens::Ref | Lens::Time | Lens::Lower | Lens::Upper, _)
             | (_, Value::Absent) => {
                 return Ok(value);
             }

@@ -15,8 +15,10 @@ pub mod cases;
 mod cel;
 pub mod command;
 mod compile;
+mod coverage;
 mod data;
 pub mod edit;
+mod explain;
 mod flow;
 mod lens;
 mod load;
@@ -34,6 +36,8 @@ pub use command::{
     CommandMap, Dependence, Effect, LiftError, NativeArgs, NativeCall, NativeValue, Reply, Resolve, StepKind,
 };
 pub use compile::RowInfo;
+pub use coverage::coverage;
+pub use explain::explain;
 pub use lens::Class;
 pub use load::{Bundle, check};
 pub use object::{ObjectMap, PathError, Selection};

@@ -264,7 +264,7 @@ impl Raw {
             effects.extend(reading.effect(name, *span, table).map(|e| (name.clone(), Arc::new(e))));
         }
         let (conflicts, forms, faults) = self.small(union, &views, findings);
-        let (compiled, drafts) = self.objects(env, findings);
+        let (compiled, drafts, items) = self.objects(env, findings);
         let native = Arc::new(self.native.clone());
         let compiled = Arc::new(compiled);
         let objects = finish(drafts, &native, &compiled);
@@ -273,6 +273,7 @@ impl Raw {
             native,
             compiled,
             showing: showing(&objects, &forms),
+            items,
             objects,
             commands,
             effects,
@@ -335,7 +336,7 @@ impl Raw {
     }
 
     /// Compiles all object tables.
-    fn objects(&self, env: Env<'_>, findings: &mut Findings) -> (crate::render::Compiled, Vec<Draft>) {
+    fn objects(&self, env: Env<'_>, findings: &mut Findings) -> (crate::render::Compiled, Vec<Draft>, Items) {
         let mut drafts = Vec::new();
         let native = env.native;
         let mut compiler = Compiler::new(env, &self.objects, findings);
@@ -357,7 +358,14 @@ impl Raw {
         for draft in &mut drafts {
             draft.rows = compiler.rows.remove(&draft.name).unwrap_or_default();
         }
-        (compiler.compiled, drafts)
+        let of = |name: &Arc<str>| {
+            let (union, _) = self.objects.get(name)?.union.as_ref()?;
+            compiler.env.union.message(union).map(|m| m.id)
+        };
+        let rows = std::mem::take(&mut compiler.rows);
+        let items =
+            rows.into_iter().filter_map(|(name, rows)| of(&name).map(|id| (name, (id, rows)))).collect();
+        (compiler.compiled, drafts, items)
     }
 
     /// The types that lists make items of.
@@ -376,6 +384,8 @@ impl Raw {
         names
     }
 }
+
+type Items = BTreeMap<Arc<str>, (MessageId, Vec<crate::compile::RowInfo>)>;
 
 /// A compiled table before it knows its neighbours.
 struct Draft {

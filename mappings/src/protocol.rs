@@ -2,6 +2,7 @@
 
 use crate::{
     command::{CommandMap, Effect},
+    compile::RowInfo,
     lens::EnumTable,
     object::ObjectMap,
     reader::Reader,
@@ -36,6 +37,8 @@ pub struct Protocol {
     pub native: Arc<NativeSchema>,
     pub(crate) compiled: Arc<Compiled>,
     pub(crate) objects: BTreeMap<Arc<str>, Arc<ObjectMap>>,
+    /// The rows of tables that only make items of lists, with the message they show.
+    pub(crate) items: BTreeMap<Arc<str>, (MessageId, Vec<RowInfo>)>,
     /// By union message; managed types and those with a condition first.
     pub(crate) showing: FxHashMap<MessageId, Vec<Arc<ObjectMap>>>,
     pub(crate) commands: BTreeMap<Arc<str>, Arc<CommandMap>>,
@@ -59,6 +62,12 @@ impl Protocol {
     /// All maps, by native type.
     pub fn objects(&self) -> impl Iterator<Item = &Arc<ObjectMap>> {
         self.objects.values()
+    }
+
+    /// The rows of every table: of objects, and of items of lists.
+    pub fn rows(&self) -> impl Iterator<Item = (&Arc<str>, MessageId, &[RowInfo])> {
+        let objects = self.objects.values().map(|m| (&m.native_type, m.union, m.rows()));
+        objects.chain(self.items.iter().map(|(name, (message, rows))| (name, *message, rows.as_slice())))
     }
 
     /// The native type that shows a union record: the first whose `when` holds.

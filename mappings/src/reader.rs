@@ -15,7 +15,7 @@ pub struct NativeRef {
 /// A value that a row could not show or read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gap {
-    /// The native path of the row.
+    /// The native path of the row, or the expression.
     pub path: Arc<str>,
     /// What was wrong with the value.
     pub why: String,

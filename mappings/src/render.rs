@@ -11,9 +11,9 @@
 
 use crate::{
     cel::{Frame, Path, Program},
-    lens::{Chain, Class, Lens},
+    lens::{Chain, Class, EnumTable, Lens},
     reader::{Gap, NativeRef, Reader},
-    schema::{Primitive, TypeId, VersionIndex},
+    schema::{Primitive, VersionIndex},
 };
 use rustc_hash::FxHashMap;
 use std::{borrow::Cow, sync::Arc};
@@ -174,7 +174,6 @@ pub(crate) enum NodeKind {
 /// One type a structure may have.
 #[derive(Debug)]
 pub(crate) struct Variant {
-    pub ty: TypeId,
     pub place: Place,
     pub since: VersionIndex,
     pub when: Option<Program>,
@@ -201,7 +200,6 @@ pub(crate) struct Entry {
 /// A structure's fields.
 #[derive(Debug, Default)]
 pub(crate) struct Body {
-    pub ty: Option<TypeId>,
     pub children: Vec<NodeId>,
     pub by_name: FxHashMap<Arc<str>, NodeId>,
     pub constant: bool,
@@ -370,6 +368,13 @@ impl Compiled {
         walk: &Walk<'a>,
         out: &mut dyn Emit,
     ) -> Shown {
+        if let (Source::Slot(slot), Some(table)) = (&leaf.source, leaf.plain_enum())
+            && let Some(text) = walk.frame.item.get(*slot).as_int().and_then(|n| table.text(n))
+            && !node.list
+        {
+            out.text(node.place.meta(role), text);
+            return Shown::Facts;
+        }
         let constant = matches!(leaf.source, Source::Const(_) | Source::Views(_));
         let raw = leaf.raw(walk);
         let shown = if constant || raw.is_absent() { Shown::Constant } else { Shown::Facts };
@@ -393,6 +398,14 @@ impl Compiled {
 }
 
 impl Leaf {
+    /// The enumeration of a chain that is nothing else, but for a default: its texts are borrowed.
+    fn plain_enum(&self) -> Option<&EnumTable> {
+        match self.chain.lenses.as_slice() {
+            [Lens::Enum(table)] | [Lens::Enum(table), Lens::Default(_)] => Some(table),
+            _ => None,
+        }
+    }
+
     /// The union value before the lenses.
     pub fn raw<'a>(&'a self, walk: &Walk<'a>) -> Cow<'a, Value> {
         let frame = &walk.frame;
@@ -488,14 +501,4 @@ impl Leaf {
 #[allow(clippy::cast_precision_loss)]
 fn real(n: i64) -> f64 {
     n as f64
-}
-
-impl Chain {
-    /// The one enumeration lens, if the chain is nothing else.
-    pub fn only_enum(&self) -> Option<&crate::lens::EnumTable> {
-        match self.lenses.as_slice() {
-            [Lens::Enum(table)] => Some(table),
-            _ => None,
-        }
-    }
 }

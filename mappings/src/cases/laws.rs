@@ -15,10 +15,12 @@ use std::borrow::Cow;
 use union::{Kind, ObjectId, Schema, Value};
 
 pub(super) fn run(protocol: &Protocol, bundle: &Bundle, out: &mut TestReport) {
-    for map in protocol.objects() {
-        for row in map.rows().iter().filter(|r| r.writes.is_some()) {
-            let Some(NodeKind::Leaf(leaf)) = map.compiled.node(row.node).map(|n| &n.kind) else { continue };
-            let Some(shape) = shape(leaf, map.union, &bundle.schema) else { continue };
+    for (table, message, rows) in protocol.rows() {
+        for row in rows.iter().filter(|r| r.writes.is_some()) {
+            let Some(NodeKind::Leaf(leaf)) = protocol.compiled.node(row.node).map(|n| &n.kind) else {
+                continue;
+            };
+            let Some(shape) = shape(leaf, message, &bundle.schema) else { continue };
             let mut why = Vec::new();
             for sample in samples(&shape) {
                 match law(leaf, row.class, &sample) {
@@ -27,7 +29,7 @@ pub(super) fn run(protocol: &Protocol, bundle: &Bundle, out: &mut TestReport) {
                 }
             }
             if !why.is_empty() {
-                let name = format!("laws of {} `{}` = `{}`", map.native_type, row.path, row.text);
+                let name = format!("laws of {} `{}` = `{}`", table, row.path, row.text);
                 out.failures.push(Failure { at: row.at.to_string(), name, why });
             }
         }

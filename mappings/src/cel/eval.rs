@@ -12,7 +12,7 @@ const ABSENT: Val<'static> = Cow::Owned(Value::Absent);
 impl Program {
     /// The value; `Absent` when it cannot be computed.
     pub fn eval<'a>(&'a self, frame: &Frame<'a>) -> Val<'a> {
-        eval(&self.expr, frame)
+        eval(&self.expr, &Frame { text: &self.text, ..*frame })
     }
 }
 
@@ -163,9 +163,10 @@ fn integer(n: usize) -> Val<'static> {
 
 fn number(n: Option<i64>, frame: &Frame<'_>) -> Val<'static> {
     if n.is_none() {
-        frame
-            .reader
-            .gap(Gap { path: Arc::from(""), why: "the number overflows or is divided by zero".to_owned() });
+        frame.reader.gap(Gap {
+            path: Arc::from(frame.text),
+            why: "the number overflows or is divided by zero".to_owned(),
+        });
     }
     Cow::Owned(n.map_or(Value::Absent, Value::Int))
 }

@@ -86,7 +86,7 @@ impl<'a> Reading<'a> {
         }
         let scope = Scope::command(message.id, schema.on, self.env.union.kind(schema.on).id);
         let guards = guards.iter().filter_map(|g| self.guard(g, method, &scope)).collect();
-        let ids = rows.iter().any(|r: &Argument| r.chain.lenses.iter().any(|l| matches!(l, Lens::Ref(_))));
+        let ids = rows.iter().any(|r: &Argument| r.chain.lenses.iter().any(|l| matches!(l, Lens::Ref)));
         Some(CommandMap {
             method: name.clone(),
             on_type: Arc::from(self.env.native.name(ty)),
@@ -330,7 +330,7 @@ impl<'a> Reading<'a> {
                     self.findings.error_help(item.span, message, help);
                     return None;
                 }
-                Some(GuardValue::Field(program, chain))
+                Some(GuardValue::Field(Box::new((program, chain))))
             }
         }
     }

@@ -129,7 +129,7 @@ impl<'a> Compiler<'a> {
             let refs: Vec<&RawRow> = rows.iter().collect();
             self.check_writers(&raw.ty.0, &refs);
             let pending = refs.iter().filter_map(|row| self.pending(row)).collect();
-            let body = self.reserve(ty);
+            let body = self.reserve();
             let none = empty_object();
             let mut whens = Whens { raw: none, used: FxHashSet::default() };
             self.fill(body, ty, pending, inner, &mut whens, "", raw.span, None);

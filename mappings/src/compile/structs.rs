@@ -51,13 +51,13 @@ impl<'a> Compiler<'a> {
             if let Some(when) = &when {
                 deps.add(&stand.deps(&when.reads));
             }
-            let body = self.reserve(ty);
+            let body = self.reserve();
             self.fill(body, ty, below, stand, whens, &place, span, None);
             deps.add(&self.body_deps.get(body.0 as usize).cloned().unwrap_or_default());
             let concrete: Arc<str> = Arc::from(self.env.native.name(ty));
             let since = self.env.native.get(ty).map(|t| t.since).unwrap_or_default();
             let place = self.place(field, &concrete, ValueKind::Data);
-            variants.push(Variant { ty, place, since, when, body });
+            variants.push(Variant { place, since, when, body });
         }
         let place = variants.first()?.place.clone();
         Some(self.push(Node {

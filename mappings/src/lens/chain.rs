@@ -189,7 +189,7 @@ fn reference(word: &str, shape: &Shape, env: &Env<'_>) -> Result<(Lens, Shape), 
         ));
     };
     if word.is_empty() {
-        return Ok((Lens::Ref(None), Shape { flow: Flow::NativeRef(kinds.clone()), list: shape.list }));
+        return Ok((Lens::Ref, Shape { flow: Flow::NativeRef(kinds.clone()), list: shape.list }));
     }
     let Some(kind) = Kind::from_word(word) else {
         let help = did_you_mean(word, Kind::ALL.iter().map(|k| k.word()));
@@ -198,7 +198,7 @@ fn reference(word: &str, shape: &Shape, env: &Env<'_>) -> Result<(Lens, Shape), 
     if !kinds.is_empty() && !kinds.contains(&kind) {
         return trouble(format!("this names {}, never `{word}`", kind_names(kinds)));
     }
-    Ok((Lens::Ref(Some(kind)), Shape { flow: Flow::NativeRef(vec![kind]), list: shape.list }))
+    Ok((Lens::Ref, Shape { flow: Flow::NativeRef(vec![kind]), list: shape.list }))
 }
 
 fn default(text: &str, shape: &Shape, env: &Env<'_>) -> Result<(Lens, Shape), Trouble> {

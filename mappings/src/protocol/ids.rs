@@ -96,11 +96,13 @@ impl IdForm {
 }
 
 type Choice = (Option<Program>, IdForm);
+/// A view's choices; the first whose condition holds is taken.
+type ViewForms = (Arc<str>, Vec<Choice>);
 
 /// All forms of a protocol, by native type and view.
 #[derive(Debug, Default)]
 pub(crate) struct Forms {
-    forms: FxHashMap<Arc<str>, Vec<(Arc<str>, Vec<Choice>)>>,
+    forms: FxHashMap<Arc<str>, Vec<ViewForms>>,
 }
 
 impl Forms {

@@ -1,0 +1,188 @@
+//! Why a property or a command is what it is: the rows behind it.
+
+use crate::{
+    command::{Argument, CommandMap, Effect, GuardValue},
+    load::Bundle,
+    object::ObjectMap,
+    protocol::Protocol,
+    render::Deps,
+    report::did_you_mean,
+    schema::VersionIndex,
+};
+use std::{fmt::Write as _, path::Path};
+use union::{Kind, MessageId, Schema, Slot, SlotSet};
+
+/// Writing to a String cannot fail.
+macro_rules! line {
+    ($out:expr, $($arg:tt)*) => {{ let _always = writeln!($out, $($arg)*); }};
+}
+
+/// Explains a native type (`VirtualMachine`), a property (`VirtualMachine.config.uuid`), a native command (`PowerOnVM_Task`) or a
+/// union command (`PowerOn`).
+pub fn explain(dir: &Path, what: &str) -> Result<String, String> {
+    let bundle = Bundle::load(dir).map_err(|report| report.to_string())?;
+    let mut out = String::new();
+    for protocol in bundle.protocols() {
+        explain_in(protocol, &bundle, what, &mut out);
+    }
+    if out.is_empty() {
+        let mut names: Vec<&str> = bundle.schema.commands().map(|c| c.name.as_str()).collect();
+        for protocol in bundle.protocols() {
+            names.extend(protocol.objects().map(|m| &*m.native_type));
+            names.extend(protocol.commands().map(|c| &*c.method));
+        }
+        let head = what.split('.').next().unwrap_or(what);
+        let help = did_you_mean(head, names).map(|h| format!("; {h}")).unwrap_or_default();
+        return Err(format!(
+            "no mapping has a native type, a native command or a union command `{head}`{help}"
+        ));
+    }
+    Ok(out)
+}
+
+fn explain_in(protocol: &Protocol, bundle: &Bundle, what: &str, out: &mut String) {
+    let (head, path) = what.split_once('.').map_or((what, None), |(a, b)| (a, Some(b)));
+    if let Some(map) = protocol.object(head) {
+        object(protocol, map, path, &bundle.schema, out);
+    }
+    if let Some((message, rows)) = protocol.items.get(head) {
+        let message = bundle.schema.get(*message).map_or("?", |m| m.name.as_str());
+        line!(out, "{} {head} makes items of lists of the union message {message}", protocol.name);
+        for row in rows.iter().filter(|r| path.is_none_or(|p| within(&r.path, p))) {
+            line!(out, "  {:52} = {}  [{}]  {}", row.path, row.text, row.class, row.at);
+        }
+    }
+    for command in protocol.commands().filter(|c| *c.method == *what || *c.verb == *what) {
+        self::command(protocol, command, &bundle.schema, out);
+        for target in bundle.protocols().filter(|_| *command.method == *what) {
+            if let Some(effect) = target.effect(&command.verb) {
+                self::effect(target, effect, &bundle.schema, out);
+            }
+        }
+    }
+    if let Some(effect) = protocol.effect(what) {
+        self::effect(protocol, effect, &bundle.schema, out);
+    }
+}
+
+fn object(protocol: &Protocol, map: &ObjectMap, path: Option<&str>, union: &Schema, out: &mut String) {
+    let message = union.get(map.union).map_or("?", |m| m.name.as_str());
+    let Some(path) = path else {
+        line!(out, "{} {} shows the union message {message}", protocol.name, map.native_type);
+        for row in map.rows() {
+            line!(out, "  {:52} = {}  [{}]  {}", row.path, row.text, row.class, row.at);
+        }
+        return;
+    };
+    let selection = match map.select(path, VersionIndex::NEWEST) {
+        Ok(selection) => selection,
+        Err(error) => {
+            line!(out, "{} {}: {error}", protocol.name, map.native_type);
+            return;
+        }
+    };
+    line!(out, "{} {}.{path}", protocol.name, map.native_type);
+    let since = protocol.native.versions().get(usize::from(selection.since.0)).map_or("the oldest", |v| v);
+    line!(out, "  valid since version {since}");
+    if !selection.is_mapped() {
+        line!(out, "  no row shows it: it is always unset");
+        return;
+    }
+    for row in map.rows().iter().filter(|r| within(&r.path, path)) {
+        line!(out, "  row `{}` = `{}`  [{}]  {}", row.path, row.text, row.class, row.at);
+    }
+    deps(selection.deps(), map.union, union, out);
+}
+
+/// Whether one path, without its types and keys, is the other or contains it.
+fn within(row: &str, path: &str) -> bool {
+    let plain = |text: &str| -> Vec<String> {
+        text.split('.').map(|p| p.split([':', '[']).next().unwrap_or(p).to_owned()).collect()
+    };
+    plain(row).iter().zip(plain(path).iter()).all(|(a, b)| a == b)
+}
+
+fn slots(set: SlotSet, message: MessageId, union: &Schema) -> String {
+    let name = |slot: Slot| union.get(message).and_then(|m| m.field_at(slot)).map(|f| f.name.clone());
+    set.iter().filter_map(name).collect::<Vec<_>>().join(", ")
+}
+
+fn deps(deps: &Deps, message: MessageId, union: &Schema, out: &mut String) {
+    if !deps.own.is_empty() {
+        line!(out, "  depends on {}", slots(deps.own, message, union));
+    }
+    for (slot, kind, set) in &deps.hops {
+        let through = slots(SlotSet::of(*slot), message, union);
+        line!(
+            out,
+            "  depends on {} of the {} that {through} names",
+            slots(*set, union.kind(*kind).id, union),
+            kind
+        );
+    }
+    for (kind, slot) in &deps.reverse {
+        line!(out, "  depends on every {kind} whose {} names it", field_name(*kind, *slot, union));
+    }
+}
+
+fn field_name(kind: Kind, slot: Slot, union: &Schema) -> String {
+    slots(SlotSet::of(slot), union.kind(kind).id, union)
+}
+
+fn command(protocol: &Protocol, command: &CommandMap, union: &Schema, out: &mut String) {
+    line!(
+        out,
+        "{} {} on {} lifts to {}  {}",
+        protocol.name,
+        command.method,
+        command.on_type,
+        command.verb,
+        command.at
+    );
+    line!(
+        out,
+        "  reply {:?}, class {:?}, depends on {}",
+        command.reply,
+        command.schema.class,
+        command.dependence
+    );
+    for Argument { path, slot, text, at, .. } in &command.rows {
+        line!(out, "  `{path}` = `{text}` -> {}  {at}", slots(SlotSet::of(*slot), command.message, union));
+    }
+    for (slot, value) in &command.consts {
+        line!(out, "  always {} = {value:?}", slots(SlotSet::of(*slot), command.message, union));
+    }
+    for guard in &command.guards {
+        line!(out, "  refused with {} when {}  {}", guard.fault, guard.when.text, guard.at);
+        for (name, value) in &guard.with {
+            match value {
+                GuardValue::Const(union::Value::Str(text)) => line!(out, "    {name} = {text}"),
+                GuardValue::Const(value) => line!(out, "    {name} = {value:?}"),
+                GuardValue::Field(field) => line!(out, "    {name} = {}", field.0.text),
+            }
+        }
+    }
+}
+
+fn effect(protocol: &Protocol, effect: &Effect, union: &Schema, out: &mut String) {
+    line!(out, "{} target: {}  {}", protocol.name, effect.verb, effect.at);
+    if let Some(why) = &effect.refused {
+        line!(out, "  refused: {why}");
+    }
+    if let Some(how) = &effect.emulated {
+        line!(out, "  emulated: {how}");
+    }
+    for step in &effect.steps {
+        let args: Vec<String> =
+            step.call.args.iter().map(|(name, p)| format!("{name} = {}", p.text)).collect();
+        let when = step.when.as_ref().map(|w| format!(" when {}", w.text)).unwrap_or_default();
+        line!(out, "  {}({}){when}  [{:?}]  {}", step.call.name, args.join(", "), step.is, step.at);
+    }
+    if let Some(expect) = &effect.expect {
+        line!(out, "  is there when {}", expect.text);
+    }
+    let reads = effect.reads();
+    if !reads.is_empty() {
+        line!(out, "  reads {}", slots(reads, union.kind(effect.on).id, union));
+    }
+}
