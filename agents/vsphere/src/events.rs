@@ -19,6 +19,9 @@ use std::sync::Arc;
 use union::{Kind, Value};
 use wire::{soap::encode::Encoder, xml::Element};
 
+/// How far back the newest event that can be shown is looked for.
+const LATE: i64 = 64;
+
 /// Which events.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EventFilter {
@@ -210,8 +213,10 @@ pub(crate) fn destroy(call: &Call<'_>) -> Answer<Reply> {
     Ok(Reply::Void)
 }
 
-/// The newest event, as a part of what the front says of itself.
+/// The newest event that the vendor has a type for, as a part of what the front says of itself.
 pub(crate) fn latest(front: &Front) -> Option<(Value, union::ObjectId)> {
-    let entry = front.chronicle.latest()?;
+    let newest = front.chronicle.latest()?.number;
+    let mut late = (0..LATE).filter_map(|back| front.chronicle.get(newest.saturating_sub(back)));
+    let entry = late.find(|entry| front.catalog.event_map(entry).is_some())?;
     Some((Value::Record(entry.record.clone()), entry.id))
 }
