@@ -74,6 +74,7 @@ impl Compiled {
         }
         if let Some(array) = array {
             out.end(array);
+            shown = shown.max(Shown::Constant);
         }
         shown
     }
