@@ -61,7 +61,20 @@ pub fn run(verb: &Verb) -> ExitCode {
 }
 
 fn said(verb: &Verb, dir: &Path) -> Result<String, String> {
-    let report = mapping::check(dir);
-    let text = report.to_string();
-    if report.is_good() { Ok(text) } else { Err(text) }
+    match verb {
+        Verb::Check { .. } => {
+            let report = mapping::check(dir);
+            good(report.is_good(), report.to_string())
+        }
+        Verb::Test { .. } => {
+            let report = mapping::test(dir);
+            good(report.is_good(), report.to_string())
+        }
+        Verb::Coverage { .. } => mapping::coverage(dir).map_err(|report| report.to_string()),
+        Verb::Explain { what, .. } => mapping::explain(dir, what),
+    }
+}
+
+fn good(good: bool, text: String) -> Result<String, String> {
+    if good { Ok(text) } else { Err(text) }
 }
