@@ -31,6 +31,7 @@ use tokio::sync::broadcast;
 use union::{Kind, ObjectId, Record, Slot, Value};
 
 mod derive;
+mod sentence;
 #[cfg(test)]
 mod tests;
 
@@ -65,7 +66,7 @@ pub struct Note {
     pub object: Option<ObjectId>,
     /// Further fields of the union `Event` by name, for example `principal`, `remote_address`.
     pub fields: Vec<(&'static str, Value)>,
-    /// One sentence for people.
+    /// One sentence for people; empty: the one that goes with the word.
     pub message: String,
 }
 
@@ -179,9 +180,6 @@ impl Chronicle {
         let time_ms = self.inventory.clock().now_ms();
         record.set(f.what, note.what);
         record.set(f.time_ms, time_ms);
-        if !note.message.is_empty() {
-            record.set(f.message, note.message.as_str());
-        }
         if let Some(object) = note.object {
             derive::place(&self.inventory, f, object, &mut record);
             if let Some(credit) = self.inventory.credit(object) {
@@ -195,6 +193,9 @@ impl Chronicle {
                 None => tracing::error!(field, "an event has no such field"),
             }
         }
+        let message =
+            if note.message.is_empty() { sentence::of(note.what, f, &record) } else { note.message };
+        record.set(f.message, message);
         if record.get(f.severity).is_absent() {
             record.set(f.severity, derive::severity(note.what) as i32);
         }

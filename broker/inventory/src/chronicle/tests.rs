@@ -51,6 +51,7 @@ fn a_vm_s_life_is_told() {
     );
     let last = chronicle.latest().expect("some");
     assert_eq!(last.record.get(slot(Kind::Event, "vm_name")), &Value::from("b"));
+    assert_eq!(last.record.get(slot(Kind::Event, "message")), &Value::from("b was removed"));
     assert_eq!(chronicle.get(last.number).map(|e| e.id), Some(last.id));
 }
 
@@ -73,6 +74,7 @@ fn an_event_names_who_asked_and_where() {
     assert_eq!(get("host_name"), Value::from("h"));
     assert_eq!(get("compute_name"), Value::from("h"));
     assert_eq!(get("datacenter_name"), Value::from("Datacenter"));
+    assert_eq!(get("message"), Value::from("a on h in Datacenter is powered on"));
     let about_host = Filter { objects: Some(vec![host]), ..Filter::default() };
     assert_eq!(chronicle.query(&about_host).len(), 1);
     let by = |who: &str| Filter { principal: Some(who.to_owned()), ..Filter::default() };
@@ -121,4 +123,5 @@ fn an_event_is_a_union_event() {
     assert_eq!(entry.record.message(), Schema::base().kind(Kind::Event).id);
     assert_eq!(entry.record.get(slot(Kind::Event, "remote_address")), &Value::from("10.0.0.1"));
     assert_eq!(entry.record.get(slot(Kind::Event, "severity")), &Value::Int(2));
+    assert_eq!(entry.record.get(slot(Kind::Event, "message")), &Value::from("User ann could not log in"));
 }
