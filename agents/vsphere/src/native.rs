@@ -53,7 +53,8 @@ pub(crate) fn put_reference_array(out: &mut Encoder, name: &str, references: &[N
     out.close(name);
 }
 
-const LOCALIZED: &str = "LocalizedMethodFault";
+/// The required field of `TaskInfo` that `error` follows in wire order.
+const BEFORE_ERROR: &str = "cancelable";
 const REFERENCE: &str = "ManagedObjectReference";
 
 /// Tags that were escaped once, for every place of the mapping where a value may be written.
@@ -127,17 +128,15 @@ pub(crate) struct Soap<'o> {
     tags: &'o Tags,
     name: &'o str,
     fault: Option<Fault>,
-    /// How deep inside a fault that was written in place of what the mapping says of it.
-    inside: usize,
 }
 
 impl<'o> Soap<'o> {
     /// Properties are written as `<name …>`.
     pub(crate) fn new(out: &'o mut Encoder, tags: &'o Tags, name: &'o str) -> Soap<'o> {
-        Soap { out, tags, name, fault: None, inside: 0 }
+        Soap { out, tags, name, fault: None }
     }
 
-    /// Writes `fault` where the mapping shows a `LocalizedMethodFault`: a fault's own fields are no facts of the union.
+    /// Writes `fault` as the `error` of a `TaskInfo`: a fault's own fields are no facts of the union.
     #[must_use]
     pub(crate) fn with_fault(mut self, fault: Option<Fault>) -> Soap<'o> {
         self.fault = fault;
@@ -163,35 +162,27 @@ impl<'o> Soap<'o> {
     }
 
     fn value(&mut self, f: &FieldMeta, content: impl FnOnce(&mut Encoder)) {
-        if self.inside > 0 {
-            return;
-        }
         self.open(f);
         content(self.out);
         self.close(f);
+        if f.role == Role::Field
+            && &*f.name == BEFORE_ERROR
+            && let Some(fault) = &self.fault
+        {
+            self.out.open("error");
+            fault.encode_localized(self.out);
+            self.out.close("error");
+        }
     }
 }
 
 impl Emit for Soap<'_> {
     fn begin(&mut self, f: &FieldMeta) {
-        if self.inside > 0 {
-            self.inside += 1;
-            return;
-        }
         self.open(f);
-        if &*f.concrete == LOCALIZED
-            && let Some(fault) = &self.fault
-        {
-            fault.encode_localized(self.out);
-            self.inside = 1;
-        }
     }
 
     fn end(&mut self, f: &FieldMeta) {
-        self.inside = self.inside.saturating_sub(1);
-        if self.inside == 0 {
-            self.close(f);
-        }
+        self.close(f);
     }
 
     fn bool(&mut self, f: &FieldMeta, v: bool) {
@@ -219,9 +210,6 @@ impl Emit for Soap<'_> {
     }
 
     fn reference(&mut self, f: &FieldMeta, r: &NativeRef) {
-        if self.inside > 0 {
-            return;
-        }
         self.open(f);
         self.out.attribute_value(&r.ty);
         if let Some(tag) = self.tags.get(f) {
@@ -231,14 +219,12 @@ impl Emit for Soap<'_> {
         self.close(f);
     }
 
-    /// The place, and how deep inside a fault it is.
     fn mark(&self) -> usize {
-        self.out.mark().offset() << 8 | self.inside.min(0xff)
+        self.out.mark().offset()
     }
 
     fn rollback(&mut self, mark: usize) {
-        self.out.rollback(Mark::at(mark >> 8));
-        self.inside = mark & 0xff;
+        self.out.rollback(Mark::at(mark));
     }
 }
 

@@ -11,14 +11,14 @@ const MAX_DEPTH: usize = 64;
 
 /// The fields by which each kind names what it lies in; the first is the one its inventory path goes through.
 const PARENTS: &[(Kind, &[&str])] = &[
-    (Kind::Vm, &["folder_id", "resource_pool_id", "host_id"]),
-    (Kind::Host, &["compute_id"]),
-    (Kind::Cluster, &["folder_id"]),
-    (Kind::ResourcePool, &["parent_id"]),
     (Kind::Folder, &["parent_id"]),
     (Kind::Datacenter, &["folder_id"]),
-    (Kind::Network, &["folder_id"]),
+    (Kind::Cluster, &["folder_id"]),
+    (Kind::Host, &["compute_id"]),
+    (Kind::ResourcePool, &["parent_id"]),
     (Kind::StoragePool, &["folder_id"]),
+    (Kind::Network, &["folder_id"]),
+    (Kind::Vm, &["folder_id", "resource_pool_id", "host_id"]),
 ];
 
 /// The slots of [`PARENTS`] in one schema.

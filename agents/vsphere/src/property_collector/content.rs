@@ -13,7 +13,7 @@ use crate::{
     native::{self, Soap},
     views::ViewKind,
 };
-use mapping::{NativeRef, Selection};
+use mapping::{NativeRef, ObjectMap, Selection};
 use std::sync::Arc;
 use union::{ObjectId, Record};
 use wire::soap::encode::Encoder;
@@ -23,6 +23,9 @@ const OPEN: &[(&str, &[&str])] = &[
     ("ServiceInstance", &["content", "serverClock", "capability"]),
     ("SessionManager", &["currentSession", "defaultLocale", "messageLocaleList", "supportedLocaleList"]),
 ];
+
+/// The property of a task that no row shows: the front has the cause with its fields.
+pub(super) const TASK_ERROR: &str = "info.error";
 
 /// Whether a property may be read without a session.
 pub(crate) fn is_open(call: &Call<'_>, key: Key, path: &str) -> bool {
@@ -121,8 +124,27 @@ fn put_selection(
     plan: &Plan,
     selection: &Selection,
 ) -> bool {
-    let mut soap = Soap::new(out, &call.front.tags, name).with_fault(call.front.task_fault(id));
-    plan.map.render(selection, id, record, call.catalog(), call.version, &mut soap)
+    put_rendered(call, out, name, id, record, &plan.map, selection)
+}
+
+fn put_rendered(
+    call: &Call<'_>,
+    out: &mut Encoder,
+    name: &str,
+    id: ObjectId,
+    record: &Record,
+    map: &ObjectMap,
+    selection: &Selection,
+) -> bool {
+    let fault = call.front.task_fault(id);
+    if let Some(fault) = fault.as_ref().filter(|_| selection.path() == TASK_ERROR) {
+        out.open_typed(name, "LocalizedMethodFault");
+        fault.encode_localized(out);
+        out.close(name);
+        return true;
+    }
+    let mut soap = Soap::new(out, &call.front.tags, name).with_fault(fault);
+    map.render(selection, id, record, call.catalog(), call.version, &mut soap)
 }
 
 /// One property as a `propSet`; left out when it has no value or cannot be read.
@@ -147,8 +169,7 @@ pub(crate) fn put_value(
             let map = call.catalog().map(ty).ok_or_else(gone)?;
             let selection = map.select(path, call.version).map_err(|_| Fault::invalid_property(path))?;
             let record = call.front.record(call, id).ok_or_else(gone)?;
-            let mut soap = Soap::new(out, &call.front.tags, name).with_fault(call.front.task_fault(id));
-            Ok(map.render(&selection, id, &record, call.catalog(), call.version, &mut soap))
+            Ok(put_rendered(call, out, name, id, &record, map, &selection))
         }
         Key::Made(made) => {
             let workshop = call.front.workshop.lock();

@@ -1,6 +1,7 @@
 //! A filter's properties resolved once for a type: which selections, and for each union slot the properties that look at it.
 
 use super::bits::Bits;
+use super::content::TASK_ERROR;
 use super::spec::{FilterSpec, PropertySet};
 use crate::{
     fault::Fault,
@@ -74,7 +75,7 @@ impl Plan {
         if sets.iter().any(|set| set.all) {
             for selection in map.properties(version) {
                 seen.insert(Arc::from(selection.path()));
-                plan.add(Arc::new(selection.clone()));
+                plan.add(Arc::new(selection.clone()), None);
             }
         }
         for path in sets.iter().flat_map(|set| &set.paths) {
@@ -82,7 +83,12 @@ impl Plan {
                 continue;
             }
             match map.select(path, version) {
-                Ok(selection) => plan.add(Arc::new(selection)),
+                Ok(selection) => {
+                    // A task's error comes and goes with its state.
+                    let state =
+                        if &**path == TASK_ERROR { map.select("info.state", version).ok() } else { None };
+                    plan.add(Arc::new(selection), state.as_ref());
+                }
                 Err(_) => {
                     plan.properties.push(Property::Missing(path.clone(), Fault::invalid_property(path)))
                 }
@@ -91,11 +97,12 @@ impl Plan {
         Some(plan)
     }
 
-    fn add(&mut self, selection: Arc<Selection>) {
+    /// Adds a property that changes with itself, or with another.
+    fn add(&mut self, selection: Arc<Selection>, with: Option<&Selection>) {
         let number = self.properties.len();
         let mut bit = Bits::EMPTY;
         bit.insert(number);
-        let deps: &Deps = selection.deps();
+        let deps: &Deps = with.unwrap_or(&selection).deps();
         for slot in deps.own.iter() {
             let index = usize::from(slot.0);
             if index >= self.by_slot.len() {
