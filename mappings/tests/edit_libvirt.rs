@@ -65,7 +65,7 @@ fn libvirt_sees_the_edit_and_nothing_else() {
         let before =
             daemon.define(&name, &document.text).unwrap_or_else(|error| panic!("{}: {error}", document.name));
         let old = get(&before);
-        for (index, kind) in kinds(&old).iter().enumerate().filter(|(index, _)| (index + number) % 5 == 0) {
+        for (index, kind) in kinds(&old).iter().enumerate().filter(|(index, _)| (index + number) % 8 == 0) {
             let label = format!("{}: {} ({index})", document.name, kind.name);
             let put = match map().patch(&before, &kind.changes) {
                 Ok(put) => put,
@@ -116,5 +116,5 @@ fn libvirt_sees_the_edit_and_nothing_else() {
     }
     println!("{accepted} accepted, refused: {refused:#?}");
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert!(accepted > 300 && refused.len() * 50 < accepted, "{accepted} accepted, refused: {refused:#?}");
+    assert!(accepted > 200 && refused.len() * 50 < accepted, "{accepted} accepted, refused: {refused:#?}");
 }
