@@ -66,12 +66,18 @@ impl Agent {
         let tasks = Tasks::new(Arc::clone(&inventory), Arc::clone(&clock), Arc::clone(&ids));
         let (chronicle, watching) = Chronicle::new("agent", &inventory);
         let rules = Arc::new(lane::rules::BundleRules::new(Arc::clone(&bundle)));
-        let owner =
-            Owner::new(rules, Arc::clone(&inventory), Arc::clone(&tasks), Arc::clone(&clock), Limits::default());
+        let owner = Owner::new(
+            rules,
+            Arc::clone(&inventory),
+            Arc::clone(&tasks),
+            Arc::clone(&clock),
+            Limits::default(),
+        );
         let name: Arc<str> = Arc::from(machine());
         let publisher =
             Publisher { bus: Arc::clone(&bus), domain: Arc::from(&*config.domain), agent: Arc::clone(&name) };
-        let publishing = publisher.start(&inventory, incarnation, &chronicle).await.map_err(Failure::other)?;
+        let publishing =
+            publisher.start(&inventory, incarnation, &chronicle).await.map_err(Failure::other)?;
         Ok(Arc::new(Agent {
             domain: publisher.domain,
             name,
@@ -101,7 +107,11 @@ impl Agent {
             match tokio::time::timeout(SETTLE, settled).await {
                 Ok(Ok(())) => tracing::info!(target = name, "in step"),
                 Ok(Err(why)) => tracing::warn!(target = name, why, "cannot be reached; it is tried again"),
-                Err(_) => tracing::warn!(target = name, "has not given its facts within {} s; it is waited for", SETTLE.as_secs()),
+                Err(_) => tracing::warn!(
+                    target = name,
+                    "has not given its facts within {} s; it is waited for",
+                    SETTLE.as_secs()
+                ),
             }
         }
         Ok(())
@@ -124,14 +134,15 @@ impl Agent {
         match target.protocol.as_str() {
             "libvirt" => self.open_libvirt(target),
             "sim" => self.open_sim(target),
-            other => Err(Failure::other(format!(
-                "[[target]] protocol = \"{other}\": expected libvirt or sim"
-            ))),
+            other => {
+                Err(Failure::other(format!("[[target]] protocol = \"{other}\": expected libvirt or sim")))
+            }
         }
     }
 
     fn open_libvirt(&self, target: &TargetConfig) -> Result<(Arc<dyn Target>, Settled), Failure> {
-        let mut config = libvirt::target::Config::new(&target.shown(), target.uri.as_deref().unwrap_or_default());
+        let mut config =
+            libvirt::target::Config::new(&target.shown(), target.uri.as_deref().unwrap_or_default());
         config.runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").map(Into::into);
         if let Some(seconds) = target.timeout_s {
             config.patience = Duration::from_secs(seconds);
@@ -140,7 +151,9 @@ impl Agent {
             config.stats_every = Duration::from_secs(seconds);
         }
         let rows = self.bundle.document("libvirt").ok_or_else(|| {
-            Failure::Mapping("mappings/libvirt/domain.toml is missing: libvirt's domains cannot be read without it".into())
+            Failure::Mapping(
+                "mappings/libvirt/domain.toml is missing: libvirt's domains cannot be read without it".into(),
+            )
         })?;
         let inventory = Arc::clone(&self.inventory);
         let driver = libvirt::target::connect(config, Arc::clone(rows), inventory, Arc::clone(&self.clock))
@@ -162,11 +175,14 @@ impl Agent {
             (Some(file), _) => sim::target::Source::File(file.clone()),
             (None, Some(g)) => sim::target::Source::Generate { vms: g.vms, hosts: g.hosts },
             (None, None) => {
-                return Err(Failure::other("[[target]] protocol = \"sim\": expected `inventory` or `generate`"));
+                return Err(Failure::other(
+                    "[[target]] protocol = \"sim\": expected `inventory` or `generate`",
+                ));
             }
         };
         let config = sim::target::Config { name: target.shown(), source, behaviour: None, effect_log: None };
-        let driver = sim::target::connect(config, &self.inventory, &self.clock, &self.ids).map_err(Failure::other)?;
+        let driver =
+            sim::target::connect(config, &self.inventory, &self.clock, &self.ids).map_err(Failure::other)?;
         Ok((driver, Box::pin(std::future::ready(Ok(())))))
     }
 

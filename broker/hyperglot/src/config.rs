@@ -245,12 +245,22 @@ impl Config {
             if front.host.is_some() && front.view == ViewKind::Fleet {
                 return Err(format!("[[front]] {}: `host` goes with view = \"host\"", front.listen));
             }
-            if self.fronts.iter().skip(i + 1).any(|other| other.listen == front.listen && front.listen.port() != 0) {
-                return Err(format!("two [[front]] listen on {}: give each its own address or port", front.listen));
+            if self
+                .fronts
+                .iter()
+                .skip(i + 1)
+                .any(|other| other.listen == front.listen && front.listen.port() != 0)
+            {
+                return Err(format!(
+                    "two [[front]] listen on {}: give each its own address or port",
+                    front.listen
+                ));
             }
         }
         if let Some(listen) = self.metrics.listen.filter(|a| !a.ip().is_loopback()) {
-            return Err(format!("[metrics] listen = \"{listen}\": expected a loopback address, because it is served without TLS"));
+            return Err(format!(
+                "[metrics] listen = \"{listen}\": expected a loopback address, because it is served without TLS"
+            ));
         }
         Ok(())
     }
@@ -261,9 +271,13 @@ impl Target {
         let given = (self.uri.is_some(), self.inventory.is_some(), self.generate.is_some());
         match (self.protocol.as_str(), given) {
             ("sim", (false, true, false) | (false, false, true)) => Ok(()),
-            ("sim", _) => Err("[[target]] protocol = \"sim\": expected either `inventory` or `generate`".into()),
+            ("sim", _) => {
+                Err("[[target]] protocol = \"sim\": expected either `inventory` or `generate`".into())
+            }
             (_, (true, false, false)) => Ok(()),
-            (protocol, _) => Err(format!("[[target]] protocol = \"{protocol}\": expected `uri` and neither `inventory` nor `generate`")),
+            (protocol, _) => Err(format!(
+                "[[target]] protocol = \"{protocol}\": expected `uri` and neither `inventory` nor `generate`"
+            )),
         }
     }
 
@@ -303,7 +317,10 @@ mod tests {
             ("[bus]\nurl = \"nats://x\"\nport = 1", "either `url`"),
             ("[[target]]\nprotocol = \"sim\"", "either `inventory` or `generate`"),
             ("[[target]]\nprotocol = \"libvirt\"\ngenerate = { vms = 1, hosts = 1 }", "expected `uri`"),
-            ("[[front]]\nprotocol = \"vsphere\"\nview = \"fleet\"\nhost = \"a\"\nlisten = \"127.0.0.1:1\"", "`host` goes with"),
+            (
+                "[[front]]\nprotocol = \"vsphere\"\nview = \"fleet\"\nhost = \"a\"\nlisten = \"127.0.0.1:1\"",
+                "`host` goes with",
+            ),
             ("[metrics]\nlisten = \"0.0.0.0:1\"", "loopback"),
             ("domain = \"A b\"", "lower case"),
         ] {

@@ -11,12 +11,15 @@ pub fn mappings(configured: Option<&Path>) -> Result<PathBuf, String> {
         return Ok(PathBuf::from(dir));
     }
     let program = std::env::current_exe().unwrap_or_default();
-    let above = program.ancestors().skip(1).flat_map(|d| [d.join("mappings"), d.join("share/hyperglot/mappings")]);
-    std::iter::once(PathBuf::from("mappings")).chain(above).find(|d| d.join("vsphere").is_dir()).ok_or_else(|| {
-        "no mapping files: expected a directory `mappings` here or beside the program; \
+    let above =
+        program.ancestors().skip(1).flat_map(|d| [d.join("mappings"), d.join("share/hyperglot/mappings")]);
+    std::iter::once(PathBuf::from("mappings")).chain(above).find(|d| d.join("vsphere").is_dir()).ok_or_else(
+        || {
+            "no mapping files: expected a directory `mappings` here or beside the program; \
          say where it is with `mappings = \"DIR\"` in the configuration or HYPERGLOT_MAPPINGS"
-            .to_owned()
-    })
+                .to_owned()
+        },
+    )
 }
 
 /// The sockets a local libvirt listens on, most likely first, and the uri each means.
@@ -34,5 +37,7 @@ pub fn libvirt() -> Option<(String, PathBuf)> {
     system
         .chain(session.map(|socket| (socket, "qemu:///session".to_owned())))
         .find(|(socket, _)| socket.exists())
-        .map(|(socket, uri)| (format!("{}?socket={}", uri.replacen("qemu:", "qemu+unix:", 1), socket.display()), socket))
+        .map(|(socket, uri)| {
+            (format!("{}?socket={}", uri.replacen("qemu:", "qemu+unix:", 1), socket.display()), socket)
+        })
 }

@@ -7,11 +7,7 @@ use crate::{
     metrics::Metrics,
     status::FrontStatus,
 };
-use ::front::{
-    Limits, Listener,
-    ca::Ca,
-    tls::TlsConfig,
-};
+use ::front::{Limits, Listener, ca::Ca, tls::TlsConfig};
 use guard::Guard;
 use inventory::{Layout, Skeleton, View};
 use mapping::Protocol;
@@ -100,7 +96,12 @@ pub async fn drain(open: Vec<Open>, patience: Duration) {
     while draining.join_next().await.is_some() {}
 }
 
-async fn view(config: &FrontConfig, word: &str, protocol: &Protocol, agent: &Arc<Agent>) -> Result<Arc<View>, Failure> {
+async fn view(
+    config: &FrontConfig,
+    word: &str,
+    protocol: &Protocol,
+    agent: &Arc<Agent>,
+) -> Result<Arc<View>, Failure> {
     let names = skeleton(protocol, word);
     let layout = match config.view {
         ViewKind::Fleet => Layout::Fleet(names),
@@ -150,9 +151,17 @@ async fn host(config: &FrontConfig, agent: &Arc<Agent>) -> Result<ObjectId, Fail
     tokio::time::timeout(HOST_WITHIN, waiting).await.map_err(|_| {
         let slot = agent.inventory.schema().slot(Kind::Host, "name");
         let names = agent.inventory.ids(Kind::Host);
-        let names = names.iter().filter_map(|id| agent.inventory.record(*id)?.get(slot?).as_str().map(str::to_owned));
+        let names =
+            names.iter().filter_map(|id| agent.inventory.record(*id)?.get(slot?).as_str().map(str::to_owned));
         let names: Vec<String> = names.collect();
-        let wanted = config.host.as_ref().map_or("`host = \"…\"` to say which".to_owned(), |h| format!("a host called {h}"));
-        Failure::other(format!("[[front]] {} view = \"host\": expected {wanted}; there are: {}", config.listen, names.join(", ")))
+        let wanted = config
+            .host
+            .as_ref()
+            .map_or("`host = \"…\"` to say which".to_owned(), |h| format!("a host called {h}"));
+        Failure::other(format!(
+            "[[front]] {} view = \"host\": expected {wanted}; there are: {}",
+            config.listen,
+            names.join(", ")
+        ))
     })
 }

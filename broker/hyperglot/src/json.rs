@@ -10,7 +10,9 @@ pub fn record(schema: &Schema, record: &Record) -> Json {
         let value = record.get(field.slot);
         let shown = match value {
             _ if value.is_absent() => return None,
-            Value::List(items) => Json::Array(items.iter().map(|item| one(schema, &field.ty, item)).collect()),
+            Value::List(items) => {
+                Json::Array(items.iter().map(|item| one(schema, &field.ty, item)).collect())
+            }
             one_value => one(schema, &field.ty, one_value),
         };
         Some((field.name.clone(), shown))

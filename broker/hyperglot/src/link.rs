@@ -44,7 +44,10 @@ impl Link {
                 .map_err(Failure::other)?,
         };
         let bus = NatsBus::connect(&options).await.map_err(|e| {
-            Failure::other(format!("{e}; is `hyperglot up` running with data_dir = \"{}\"?", config.data_dir.display()))
+            Failure::other(format!(
+                "{e}; is `hyperglot up` running with data_dir = \"{}\"?",
+                config.data_dir.display()
+            ))
         })?;
         Ok(Arc::new(bus))
     }
@@ -54,7 +57,9 @@ impl Link {
         if config.bus.url.is_some() {
             return Ok(None);
         }
-        MonitorCredentials::read(&config.data_dir, config.bus.port.unwrap_or(0)).map(Some).map_err(Failure::other)
+        MonitorCredentials::read(&config.data_dir, config.bus.port.unwrap_or(0))
+            .map(Some)
+            .map_err(Failure::other)
     }
 }
 
@@ -79,7 +84,9 @@ mod tests {
     fn credentials_leave_the_url() {
         let options = external("nats://me:se@cret@host:4222", "t");
         assert_eq!(options.url, "nats://host:4222");
-        assert!(matches!(options.login, Login::Password { user, password } if user == "me" && password == "se@cret"));
+        assert!(
+            matches!(options.login, Login::Password { user, password } if user == "me" && password == "se@cret")
+        );
         assert!(matches!(external("tls://host", "t").login, Login::None));
     }
 }

@@ -5,7 +5,8 @@ use tracing_subscriber::{EnvFilter, fmt};
 
 /// Starts logging; a filter that cannot be read is said and `info` is taken.
 pub fn start(log: &Log) {
-    let text = log.filter.clone().or_else(|| std::env::var("HYPERGLOT_LOG").ok()).unwrap_or_else(|| "info".into());
+    let text =
+        log.filter.clone().or_else(|| std::env::var("HYPERGLOT_LOG").ok()).unwrap_or_else(|| "info".into());
     let (filter, wrong) = match EnvFilter::try_new(&text) {
         Ok(filter) => (filter, None),
         Err(e) => (EnvFilter::new("info"), Some(e)),

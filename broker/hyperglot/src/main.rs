@@ -13,13 +13,14 @@
 mod agent;
 mod config;
 mod find;
-mod json;
 mod fronts;
+mod json;
 mod link;
 mod logs;
 mod mapping_cli;
 mod metrics;
 mod publish;
+mod say;
 mod status;
 mod up;
 mod watch;

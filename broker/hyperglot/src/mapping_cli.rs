@@ -1,6 +1,6 @@
 //! `hyperglot mapping …`: the integration engineer's tools.
 
-use crate::find;
+use crate::{find, say};
 use clap::Subcommand;
 use std::{
     path::{Path, PathBuf},
@@ -40,7 +40,8 @@ const REFUSED: u8 = 65;
 
 /// Does it and says how it went.
 pub fn run(verb: &Verb) -> ExitCode {
-    let (Verb::Check { dir } | Verb::Test { dir } | Verb::Coverage { dir } | Verb::Explain { dir, .. }) = verb;
+    let (Verb::Check { dir } | Verb::Test { dir } | Verb::Coverage { dir } | Verb::Explain { dir, .. }) =
+        verb;
     let dir = match find::mappings(dir.as_deref()) {
         Ok(dir) => dir,
         Err(e) => {
@@ -50,11 +51,11 @@ pub fn run(verb: &Verb) -> ExitCode {
     };
     match said(verb, &dir) {
         Ok(text) => {
-            println!("{}", text.trim_end());
+            say::line(text.trim_end());
             ExitCode::SUCCESS
         }
         Err(text) => {
-            eprintln!("{}", text.trim_end());
+            esay::line(text.trim_end());
             ExitCode::from(REFUSED)
         }
     }

@@ -59,7 +59,11 @@ impl Metrics {
         let objects = Family::default();
         let targets = Family::default();
         let (bus_connected, bus_pending, revision, events) = Default::default();
-        registry.register("front_events", "Connections and requests of each listener", Family::clone(&fronts));
+        registry.register(
+            "front_events",
+            "Connections and requests of each listener",
+            Family::clone(&fronts),
+        );
         registry.register("objects", "Objects in the inventory", Family::clone(&objects));
         registry.register("target_connected", "1 while the hypervisor answers", Family::clone(&targets));
         registry.register("bus_connected", "1 while the bus carries messages", Gauge::clone(&bus_connected));
@@ -114,7 +118,8 @@ impl Metrics {
         };
         let mut response = Response::new(Full::new(Bytes::from(body)));
         *response.status_mut() = status;
-        let kind = http::HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+        let kind =
+            http::HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
         response.headers_mut().insert(CONTENT_TYPE, kind);
         response
     }

@@ -9,7 +9,10 @@
 //! A queue that is full is not waited for: the feed is then set from the whole inventory, so the bus may be late but never wrong.
 
 use crate::json;
-use bus::{Bus, BusError, CloudEvent, Headers, Subject, feed::{FeedChange, FeedName, FeedPace, FeedPublisher}};
+use bus::{
+    Bus, BusError, CloudEvent, Headers, Subject,
+    feed::{FeedChange, FeedName, FeedPace, FeedPublisher},
+};
 use bytes::Bytes;
 use inventory::{Change, Chronicle, Inventory, Observer, ObserverGuard, chronicle, feed};
 use std::{
@@ -70,7 +73,13 @@ impl Publisher {
         let overflowed = Arc::new(AtomicBool::new(false));
         let tap = inventory.observe_all(Arc::new(Tap { queue, overflowed: Arc::clone(&overflowed) }));
         let stop = CancellationToken::new();
-        let facts = Facts { to: self.clone(), inventory: Arc::clone(inventory), feed, overflowed, told: HashSet::new() };
+        let facts = Facts {
+            to: self.clone(),
+            inventory: Arc::clone(inventory),
+            feed,
+            overflowed,
+            told: HashSet::new(),
+        };
         tokio::spawn(stop.clone().run_until_cancelled_owned(facts.run(batches)));
         tokio::spawn(stop.clone().run_until_cancelled_owned(self.clone().events(Arc::clone(chronicle))));
         Ok(Publishing { _tap: tap, _stop: stop.drop_guard() })
@@ -87,8 +96,12 @@ impl Publisher {
                 }
                 // The chronicle keeps more than a subscription does: catch up from it.
                 Err(RecvError::Lagged(lost)) => {
-                    tracing::warn!(lost, "events come faster than the bus takes them; catching up from the chronicle");
-                    let missed = chronicle.query(&chronicle::Filter { after: Some(last), ..Default::default() });
+                    tracing::warn!(
+                        lost,
+                        "events come faster than the bus takes them; catching up from the chronicle"
+                    );
+                    let missed =
+                        chronicle.query(&chronicle::Filter { after: Some(last), ..Default::default() });
                     news = news.resubscribe();
                     for event in missed {
                         last = event.number;

@@ -1,6 +1,6 @@
 //! `hyperglot status`: what is connected, and the monitors' credentials.
 
-use crate::{Failure, config::Config, link::Link};
+use crate::{Failure, config::Config, link::Link, say};
 use bus::{Bus, Headers, Request, Subject};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -106,24 +106,30 @@ pub async fn run(config: Option<PathBuf>, as_json: bool) -> Result<(), Failure> 
             let monitor = serde_json::json!({ "url": m.url, "user": m.user, "password": m.password });
             shown.insert("monitor".to_owned(), monitor);
         }
-        println!("{shown}");
+        say::line(shown);
         return Ok(());
     }
-    println!("hyperglot {} ({}/{}), since {}", status.version, status.domain, status.agent, status.started);
-    println!("mappings  {}", status.bundle);
-    println!("bus       {} {}", status.bus.link, status.bus.server.unwrap_or_default());
+    say::line(format_args!(
+        "hyperglot {} ({}/{}), since {}",
+        status.version, status.domain, status.agent, status.started
+    ));
+    say::line(format_args!("mappings  {}", status.bundle));
+    say::line(format_args!("bus       {} {}", status.bus.link, status.bus.server.unwrap_or_default()));
     for target in &status.targets {
         let state = if target.connected { "connected" } else { "not responding" };
-        println!("target    {} ({}) {state}", target.name, target.protocol);
+        say::line(format_args!("target    {} ({}) {state}", target.name, target.protocol));
     }
     for front in &status.fronts {
         let scheme = if front.tls { "https" } else { "http" };
-        println!("front     {} {} {scheme}://{}", front.protocol, front.view, front.listen);
+        say::line(format_args!("front     {} {} {scheme}://{}", front.protocol, front.view, front.listen));
     }
     let objects: Vec<String> = status.objects.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
-    println!("objects   {}", objects.join(", "));
+    say::line(format_args!("objects   {}", objects.join(", ")));
     if let Some(m) = monitor {
-        println!("monitor   {} user {} password {}  (reads event.> metric.> task.>)", m.url, m.user, m.password);
+        say::line(format_args!(
+            "monitor   {} user {} password {}  (reads event.> metric.> task.>)",
+            m.url, m.user, m.password
+        ));
     }
     Ok(())
 }

@@ -113,9 +113,14 @@ fn admit(data_dir: &Path, clock: &Arc<dyn Clock>, ids: &dyn Ids) -> Result<Arc<G
     let settings = Settings::default();
     match guard::first_admin(&users, name.as_deref(), password, settings.cost, ids).map_err(Failure::other)? {
         FirstAdmin::Present => {}
-        FirstAdmin::Given { name } => println!("made the administrator {name} with the password from HYPERGLOT_ADMIN_PASSWORD"),
+        FirstAdmin::Given { name } => {
+            println!("made the administrator {name} with the password from HYPERGLOT_ADMIN_PASSWORD")
+        }
         FirstAdmin::Generated { name, password } => {
-            println!("made the administrator {name} with the password {}  (shown this once)", password.expose());
+            println!(
+                "made the administrator {name} with the password {}  (shown this once)",
+                password.expose()
+            );
         }
     }
     Guard::new(users, settings, Arc::clone(clock), ids).map_err(Failure::other)

@@ -1,6 +1,6 @@
 //! `hyperglot watch`: what happens, as it happens, from the bus.
 
-use crate::{Failure, config::Config, link::Link};
+use crate::{Failure, config::Config, link::Link, say};
 use bus::{CloudEvent, Delivery, Pattern};
 use std::path::PathBuf;
 
@@ -23,8 +23,8 @@ pub async fn run(config: Option<PathBuf>, subject: String, count: Option<u64>) -
                 left -= 1;
                 let body = String::from_utf8_lossy(&message.payload);
                 match CloudEvent::read(&message) {
-                    Some(event) => println!("{} {} {}", event.time, message.subject, body),
-                    None => println!("{} {}", message.subject, printable(&body)),
+                    Some(event) => say::line(format_args!("{} {} {}", event.time, message.subject, body)),
+                    None => say::line(format_args!("{} {}", message.subject, printable(&body))),
                 }
             }
         }

@@ -126,7 +126,9 @@ pub const PATH: Target = Target {
                 path.split(['[', '.']).take(4).collect()
             }
             (Ok(_), Err(error)) => panic!("the newest version lacks what the oldest has: {error}"),
-            (Err(_), Err(error)) => error.to_string(),
+            (Err(_), Err(error)) => {
+                format!("{error:?}").split(|c: char| !c.is_alphanumeric()).take(1).collect()
+            }
         }
     },
 };

@@ -1,0 +1,14 @@
+//! Lines on standard output. A reader that has gone (`| head`) ends the program quietly; anything else is told.
+
+use std::io::{ErrorKind, Write};
+
+/// Prints `text` and a line break.
+pub fn line(text: impl std::fmt::Display) {
+    let mut out = std::io::stdout().lock();
+    let written = writeln!(out, "{text}").and_then(|()| out.flush());
+    match written {
+        Ok(()) => {}
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(e) => eprintln!("hyperglot: cannot print: {e}"),
+    }
+}
