@@ -9,6 +9,7 @@ use crate::{
     config::{Config, Target as TargetConfig},
     find,
     publish::{Publisher, Publishing},
+    say,
     status::{BusStatus, Status, TargetStatus},
 };
 use bus::{Bus, Link};
@@ -249,7 +250,7 @@ pub fn local_targets() -> Result<Vec<TargetConfig>, Failure> {
              [[target]]\nprotocol = \"libvirt\"\nuri = \"qemu+tcp://HOST/system\"",
         ));
     };
-    println!("found libvirt at {} and manage it as {uri}", socket.display());
+    say::notice(format_args!("found libvirt at {} and manage it as {uri}", socket.display()));
     Ok(vec![TargetConfig {
         protocol: "libvirt".into(),
         name: Some("local".into()),

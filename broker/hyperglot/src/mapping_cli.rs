@@ -55,7 +55,7 @@ pub fn run(verb: &Verb) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(text) => {
-            esay::line(text.trim_end());
+            eprintln!("{}", text.trim_end());
             ExitCode::from(REFUSED)
         }
     }

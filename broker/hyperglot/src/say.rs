@@ -12,3 +12,11 @@ pub fn line(text: impl std::fmt::Display) {
         Err(e) => eprintln!("hyperglot: cannot print: {e}"),
     }
 }
+
+/// Prints a line of a program that goes on whether or not anybody reads it.
+pub fn notice(text: impl std::fmt::Display) {
+    let mut out = std::io::stdout().lock();
+    if let Err(e) = writeln!(out, "{text}").and_then(|()| out.flush()) {
+        tracing::debug!(error = %e, "nobody reads the standard output");
+    }
+}

@@ -13,7 +13,7 @@ use crate::{
     link::Link,
     logs,
     metrics::Metrics,
-    status,
+    say, status,
 };
 use ::front::ca::Ca;
 use guard::{FirstAdmin, Guard, Secret, Settings, Users};
@@ -113,14 +113,14 @@ fn admit(data_dir: &Path, clock: &Arc<dyn Clock>, ids: &dyn Ids) -> Result<Arc<G
     let settings = Settings::default();
     match guard::first_admin(&users, name.as_deref(), password, settings.cost, ids).map_err(Failure::other)? {
         FirstAdmin::Present => {}
-        FirstAdmin::Given { name } => {
-            println!("made the administrator {name} with the password from HYPERGLOT_ADMIN_PASSWORD")
-        }
+        FirstAdmin::Given { name } => say::notice(format_args!(
+            "made the administrator {name} with the password from HYPERGLOT_ADMIN_PASSWORD"
+        )),
         FirstAdmin::Generated { name, password } => {
-            println!(
+            say::notice(format_args!(
                 "made the administrator {name} with the password {}  (shown this once)",
                 password.expose()
-            );
+            ));
         }
     }
     Guard::new(users, settings, Arc::clone(clock), ids).map_err(Failure::other)
@@ -148,15 +148,18 @@ async fn serve_status(agent: &Arc<Agent>, open: &[Open]) -> Result<(), Failure> 
 fn announce(agent: &Agent, open: &[Open]) {
     for target in agent.targets() {
         let state = if target.connected { "connected" } else { "not responding" };
-        println!("target {} ({}) {state}", target.name, target.protocol);
+        say::notice(format_args!("target {} ({}) {state}", target.name, target.protocol));
     }
     let count = agent.inventory.count(union::Kind::Vm);
-    println!("{count} virtual machines on {} hosts", agent.inventory.count(union::Kind::Host));
+    say::notice(format_args!(
+        "{count} virtual machines on {} hosts",
+        agent.inventory.count(union::Kind::Host)
+    ));
     for front in open.iter().map(Open::status) {
         let scheme = if front.tls { "https" } else { "http" };
-        println!("{} {} view on {scheme}://{}", front.protocol, front.view, front.listen);
+        say::notice(format_args!("{} {} view on {scheme}://{}", front.protocol, front.view, front.listen));
     }
-    println!("ready");
+    say::notice("ready");
 }
 
 /// SIGTERM, SIGINT.
