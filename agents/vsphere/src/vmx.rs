@@ -204,6 +204,10 @@ impl File<'_> {
     /// `[pool] directory/file` as the file names it.
     fn file_name(&self, shown: &str) -> String {
         let Some((pool, path)) = split(shown) else { return shown.to_owned() };
+        if pool.is_empty() {
+            // A file outside every datastore goes by its path on the host.
+            return path.to_owned();
+        }
         let home = split(&self.home).map(|(pool, path)| (pool, directory(path)));
         if home == Some((pool, directory(path))) {
             return path.rsplit('/').next().unwrap_or(path).to_owned();
