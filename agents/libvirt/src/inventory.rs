@@ -145,19 +145,14 @@ pub(crate) fn part(schema: &Schema, message: &str) -> Record {
 
 /// The fields of a kind that libvirt's facts fill: all but those that the broker and its views keep, and but `except`.
 pub fn owned(schema: &Schema, kind: Kind, except: &[&str]) -> SlotSet {
-    const BROKERS: &[&str] = &[
-        "operation",
-        "recent_task_ids",
-        "change_version",
-        "modified_ms",
-        "created_ms",
-        "compute_id",
-        "resource_pool_id",
-        "folder_id",
-        "datacenter_id",
-    ];
+    const BROKERS: &[&str] =
+        &["operation", "recent_task_ids", "compute_id", "resource_pool_id", "folder_id", "datacenter_id"];
+    // libvirt keeps no times of a domain's own; those of snapshots and volumes are its.
+    const OF_VMS: &[&str] = &["change_version", "modified_ms", "created_ms"];
     let fields = schema.kind(kind).fields.iter();
-    let mine = fields.filter(|f| !BROKERS.contains(&f.name.as_str()) && !except.contains(&f.name.as_str()));
+    let kept: &[&str] = if kind == Kind::Vm { OF_VMS } else { &[] };
+    let mine =
+        fields.filter(|f| ![BROKERS, kept, except].iter().any(|names| names.contains(&f.name.as_str())));
     mine.fold(SlotSet::EMPTY, |mut set, field| {
         set.insert(field.slot);
         set

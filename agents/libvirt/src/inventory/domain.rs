@@ -146,6 +146,10 @@ pub fn lift(
         set_default(schema, r, field, value);
     }
     let cpus = get(schema, r, "cpu_count").as_int();
+    // Without a topology libvirt gives each CPU a socket of its own.
+    set_default(schema, r, "cores_per_socket", cpus.map(|_| 1));
+    let plugged = get(schema, r, "cpu_current").as_int();
+    set(schema, r, "cpu_hot_add", cpus.zip(plugged).map(|(most, now)| now < most));
     set(schema, r, "max_cpu_usage_mhz", cpus.map(|n| n.saturating_mul(around.cpu_mhz)));
     let mut places = Places::default();
     storage(schema, r, around, &sizes, &mut places);
@@ -467,6 +471,7 @@ mod tests {
         assert_eq!(field("storage_used_bytes"), Value::Int(25));
         assert_eq!((field("disk_count"), field("nic_count")), (Value::Int(3), Value::Int(3)));
         assert_eq!((field("max_cpu_usage_mhz"), field("boot_time_ms")), (Value::Int(4000), Value::Int(7)));
+        assert_eq!((field("cores_per_socket"), field("cpu_hot_add")), (Value::Int(1), Value::Bool(false)));
         assert_eq!((field("home"), field("memory_current_bytes")), (Value::str("web"), Value::Int(64)));
         let usage = schema.slot(Kind::Vm, "cpu_usage_mhz").unwrap();
         assert!(!slots.contains(usage));

@@ -91,13 +91,16 @@ fn smbios<'d>(root: Element<'d>, block: &str, name: &str) -> Option<&'d str> {
     Some(entry.text().trim()).filter(|text| !text.is_empty())
 }
 
-/// A network device that is no loopback and no tap of a guest.
+/// More is a driver's way to say that it does not know.
+const FASTEST_MBIT: i64 = 10_000_000;
+
+/// A network device that is one: loopback, bridges, taps and other virtual ones have the computer for their parent.
 fn nic(schema: &Schema, text: &str) -> Option<Record> {
     let document = readable(text, "device description")?;
     let mut capabilities = document.root().children_named("capability");
     let net = capabilities.find(|c| c.attribute("type") == Some("net"))?;
     let name = text_at(net, "interface")?;
-    if name == "lo" || name.starts_with("vnet") || name.starts_with("tap") {
+    if name == "lo" || text_at(document.root(), "parent") == Some("computer") {
         return None;
     }
     let mut nic = part(schema, "PhysicalNic");
@@ -105,6 +108,7 @@ fn nic(schema: &Schema, text: &str) -> Option<Record> {
     set(schema, &mut nic, "mac", text_at(net, "address"));
     let link = net.child("link");
     let speed = link.and_then(|l| l.attribute("speed")).and_then(|s| s.parse::<i64>().ok());
+    let speed = speed.filter(|s| (1..=FASTEST_MBIT).contains(s));
     set(schema, &mut nic, "speed_mbit", speed);
     set(schema, &mut nic, "up", link.and_then(|l| l.attribute("state")).map(|s| s == "up"));
     Some(nic)
@@ -145,6 +149,8 @@ mod tests {
                  <link speed='1000' state='up'/></capability></device>"
                     .into(),
                 "<device><capability type='net'><interface>lo</interface></capability></device>".into(),
+                "<device><parent>computer</parent><capability type='net'><interface>br0</interface></capability></device>"
+                    .into(),
                 "<broken".into(),
             ],
         };

@@ -240,13 +240,13 @@ impl Api {
     /// Whether a domain runs, and what else decides its power state.
     pub async fn domain_state(&self, dom: &Handle) -> Result<State, CallError> {
         let args = || vec![("dom", dom.wire.clone())];
-        let state = self.call("DOMAIN_GET_STATE", args()).await?;
-        Ok(State {
-            state: int(&state, "state"),
-            saved: self.flag("DOMAIN_HAS_MANAGED_SAVE_IMAGE", args(), "result").await?,
-            autostart: self.flag("DOMAIN_GET_AUTOSTART", args(), "autostart").await?,
-            persistent: self.flag("DOMAIN_IS_PERSISTENT", args(), "persistent").await?,
-        })
+        let (state, saved, autostart, persistent) = tokio::try_join!(
+            self.call("DOMAIN_GET_STATE", args()),
+            self.flag("DOMAIN_HAS_MANAGED_SAVE_IMAGE", args(), "result"),
+            self.flag("DOMAIN_GET_AUTOSTART", args(), "autostart"),
+            self.flag("DOMAIN_IS_PERSISTENT", args(), "persistent"),
+        )?;
+        Ok(State { state: int(&state, "state"), saved, autostart, persistent })
     }
 
     /// The sizes of what stands behind a domain's disk.

@@ -128,7 +128,8 @@ fn sockets(driver: &str, path: &str, runtime_dir: Option<&Path>) -> Vec<PathBuf>
     } else {
         dirs.extend(["/run/libvirt", "/var/run/libvirt"].map(PathBuf::from));
     }
-    let names = [format!("virt{driver}d-sock"), "libvirt-sock".to_owned()];
+    // `libvirt-sock` is the one daemon's, or the proxy's before one daemon a driver: either knows every driver.
+    let names = ["libvirt-sock".to_owned(), format!("virt{driver}d-sock")];
     names.iter().flat_map(|name| dirs.iter().map(move |dir| dir.join(name))).collect()
 }
 
@@ -206,10 +207,10 @@ mod tests {
         let uri = read("qemu:///system");
         assert_eq!(uri.name, "qemu:///system");
         let Transport::Unix(sockets) = uri.transport else { panic!("{uri:?}") };
-        assert_eq!(sockets[0], Path::new("/run/libvirt/virtqemud-sock"));
-        assert!(sockets.contains(&PathBuf::from("/run/libvirt/libvirt-sock")));
+        assert_eq!(sockets[0], Path::new("/run/libvirt/libvirt-sock"));
+        assert!(sockets.contains(&PathBuf::from("/run/libvirt/virtqemud-sock")));
         let session = read("qemu:///session").transport;
-        let own = ["/run/user/7/libvirt/virtqemud-sock", "/run/user/7/libvirt/libvirt-sock"];
+        let own = ["/run/user/7/libvirt/libvirt-sock", "/run/user/7/libvirt/virtqemud-sock"];
         assert_eq!(session, Transport::Unix(own.map(PathBuf::from).to_vec()));
     }
 

@@ -8,12 +8,15 @@ use crate::{
     },
     session::{self, OpenError},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::{sync::Mutex, time::Instant};
 use wire::xdr::Schema;
 
 /// Most connections for commands; libvirtd counts the reader's too and lets a client machine have 20 that have not yet authenticated.
 const MOST: usize = 8;
+
+/// How long a new one may take; a command that has longer is told that its target hangs all the same.
+const OPEN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The connections.
 pub struct Commands {
@@ -43,6 +46,7 @@ impl Commands {
         if let Some(connection) = freest.filter(|c| c.free() > 0 || open.len() >= MOST) {
             return Ok(connection.clone());
         }
+        let patience = patience.min(OPEN_PATIENCE);
         let opened = session::open(&self.uri, self.schema.clone(), self.keepalive, patience).await;
         let (connection, _no_events) = opened?;
         open.push(connection.clone());

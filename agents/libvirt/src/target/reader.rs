@@ -60,6 +60,7 @@ pub struct Reader {
     schema: Arc<Schema>,
     api: RwLock<Option<Api>>,
     names: RwLock<Option<Names>>,
+    answers: RwLock<Option<Arc<host::Answers>>>,
     held: RwLock<FxHashSet<ObjectId>>,
     around: RwLock<Arc<Surroundings>>,
     /// VMs whose start was told since they were last read.
@@ -88,6 +89,7 @@ impl Reader {
             schema,
             api: RwLock::new(None),
             names: RwLock::new(None),
+            answers: RwLock::new(None),
             held: RwLock::default(),
             around: RwLock::default(),
             started: Mutex::default(),
@@ -151,14 +153,29 @@ impl Reader {
         self.held.read().iter().filter(|id| id.kind == kind).copied().collect()
     }
 
-    /// Reads the host and what VMs refer to. What is no longer named is removed, VMs apart.
-    pub async fn surroundings(&self, api: &Api) -> Result<Places, CallError> {
-        let answers = host::Answers {
+    /// The host's answers, asked once until they are forgotten: they hardly change, and some take libvirt long.
+    async fn host_answers(&self, api: &Api) -> Result<Arc<host::Answers>, CallError> {
+        if let Some(known) = self.answers.read().clone() {
+            return Ok(known);
+        }
+        let answers = Arc::new(host::Answers {
             node: api.node().await?,
             capabilities: api.capabilities().await?,
             sysinfo: api.sysinfo().await?,
             devices: api.network_devices().await?,
-        };
+        });
+        *self.answers.write() = Some(answers.clone());
+        Ok(answers)
+    }
+
+    /// The host is asked again at the next read.
+    pub fn forget_host(&self) {
+        *self.answers.write() = None;
+    }
+
+    /// Reads the host and what VMs refer to. What is no longer named is removed, VMs apart.
+    pub async fn surroundings(&self, api: &Api) -> Result<Places, CallError> {
+        let answers = self.host_answers(api).await?;
         let names = Names::new(&self.target, &answers.node.hostname, &self.uri.name);
         let before = self.names.write().replace(names.clone());
         if before.is_some_and(|before| before.host() != names.host()) {
@@ -364,9 +381,8 @@ impl Reader {
             tracing::error!(target = %self.target, %vm, name = %handle.name, "another target holds a VM with this uuid; this one is not shown");
             return Ok(self.inventory.revision());
         }
-        let xml = api.domain_xml(handle).await?;
-        let state = api.domain_state(handle).await?;
-        let (snapshot_documents, current) = api.snapshots(handle).await?;
+        let (xml, state, (snapshot_documents, current)) =
+            tokio::try_join!(api.domain_xml(handle), api.domain_state(handle), api.snapshots(handle))?;
         let Some(document) = self.readable(document(&xml), "domain", &handle.name) else {
             return Ok(self.inventory.revision());
         };

@@ -192,6 +192,7 @@ impl Life<'_> {
 
     /// The first read: host and places, then each domain; all of it or an error.
     async fn read_everything(&mut self) -> Result<(), CallError> {
+        self.reader.forget_host();
         let places = self.reader.surroundings(&self.api).await?;
         self.queue(&places.domains, true);
         let mut reads = JoinSet::new();
@@ -211,6 +212,7 @@ impl Life<'_> {
     /// Host and places are read again, and when they have been, every domain.
     fn read_all_again(&mut self) {
         self.all = true;
+        self.reader.forget_host();
         self.work.extend(self.reader.host());
     }
 
