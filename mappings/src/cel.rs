@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Total and bounded: no recursion, no loops but `sum`, `size` and `in` over one list. An unset operand makes arithmetic unset and a
-//! comparison false; an unset truth value counts as false. Overflow and division by zero are unset and tell the reader's `gap`.
+//! comparison false (`!=`, the opposite of `==`, true); an unset truth value counts as false. Overflow and division by zero are unset
+//! and tell the reader's `gap`.
 //!
 //! Limits: 4,096 characters, nesting of 64.
 

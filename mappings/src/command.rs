@@ -260,3 +260,6 @@ pub(crate) fn primitive(p: Primitive, text: &str) -> Option<Value> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -209,7 +209,10 @@ impl<'a> Compiler<'a> {
             return *known;
         }
         let rows = self.effective(raw);
-        self.check_writers(&raw.name, &rows);
+        // Inherited rows first: where both write, the own row is the one to change.
+        let mut by_age = rows.clone();
+        by_age.rotate_left(raw.rows.len());
+        self.check_writers(&raw.name, &by_age);
         let mut whens = Whens { raw, used: FxHashSet::default() };
         let pending = rows.iter().filter_map(|row| self.pending(row)).collect();
         let body = self.reserve();

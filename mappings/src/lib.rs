@@ -29,6 +29,8 @@ pub mod render;
 pub mod report;
 pub mod schema;
 mod table;
+#[cfg(test)]
+mod testing;
 pub mod tree;
 
 pub use cases::{TestReport, test};

@@ -502,3 +502,6 @@ impl Leaf {
 fn real(n: i64) -> f64 {
     n as f64
 }
+
+#[cfg(test)]
+mod tests;

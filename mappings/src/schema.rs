@@ -276,7 +276,8 @@ impl NativeSchema {
         let own: Vec<Vec<NativeField>> = self.types.iter().map(|t| t.fields.clone()).collect();
         for id in &ids {
             let chain: Vec<TypeId> = self.chain(*id).collect();
-            let all = chain.iter().rev().filter_map(|t| own.get(usize::from(t.0))).flatten().cloned().collect();
+            let all =
+                chain.iter().rev().filter_map(|t| own.get(usize::from(t.0))).flatten().cloned().collect();
             if let Some(def) = self.types.get_mut(usize::from(id.0)) {
                 def.fields = all;
             }

@@ -73,7 +73,7 @@ fn compare(op: Compare, a: &Value, b: &Value) -> bool {
         (Value::Ref(a), Value::Ref(b)) => Some(a.cmp(b)),
         _ => None,
     };
-    let Some(order) = order else { return false };
+    let Some(order) = order else { return op == Compare::Ne };
     match op {
         Compare::Eq => order == Ordering::Equal,
         Compare::Ne => order != Ordering::Equal,

@@ -53,8 +53,9 @@ fn computes() {
 }
 
 #[test]
-fn unset_makes_comparisons_false_and_arithmetic_unset() {
-    assert_eq!(value("self.cpu_count != 1", &[]), Value::Bool(false));
+fn unset_equals_nothing_and_makes_arithmetic_unset() {
+    assert_eq!(value("self.cpu_count != 1", &[]), Value::Bool(true));
+    assert_eq!(value("self.cpu_count == 1 || self.cpu_count < 1", &[]), Value::Bool(false));
     assert_eq!(value("self.cpu_count + 1", &[]), Value::Absent);
     assert_eq!(value("!self.template", &[]), Value::Bool(true));
     assert_eq!(value("has(self.name)", &[]), Value::Bool(false));
