@@ -199,7 +199,7 @@ proptest! {
             let start = (text.len() as f64 * at) as usize;
             let start = (start..text.len()).find(|i| text.is_char_boundary(*i)).unwrap_or(0);
             let end = (start + length..=text.len()).find(|i| text.is_char_boundary(*i)).unwrap_or(text.len());
-            format!("{}{with}{}", &text[..start], &text[end..])
+            format!("{}{with}{}", text.get(..start).unwrap(), text.get(end..).unwrap())
         });
     }
 }

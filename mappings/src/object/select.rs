@@ -128,10 +128,17 @@ fn field_below<'n>(
 
 impl Finder<'_> {
     /// Checks the path against the native schema alone.
+    ///
+    /// The object's own type is known; a structure may be of a type below the declared one.
     fn exists(&self, ty: TypeId, steps: &[Step]) -> Result<VersionIndex, PathError> {
         let native = &self.map.native;
         let Some((step, rest)) = steps.split_first() else { return Ok(VersionIndex(0)) };
-        let Some(field) = field_below(native, ty, &step.name, self.version) else {
+        let own = native.get(ty).filter(|_| ty == self.map.native_id).map(|d| d.field(&step.name));
+        let field = match own {
+            Some(own) => own.filter(|f| f.since <= self.version),
+            None => field_below(native, ty, &step.name, self.version),
+        };
+        let Some(field) = field else {
             return Err(PathError::NoSuchProperty {
                 ty: native.name(ty).to_owned(),
                 name: step.name.clone(),

@@ -58,7 +58,7 @@ pub(crate) fn read(
         check_field(fault, &entry.key, entry.key_span, native, findings);
         if let Some((text, _)) = placed(&entry.value, "a fault's field", findings) {
             let value = match &*text {
-                "object" | "ref" => FaultValue::Object,
+                "object" => FaultValue::Object,
                 "message" => FaultValue::Message,
                 _ => FaultValue::Text(text),
             };
