@@ -10,6 +10,9 @@
 //!   Refused                     reread until the effect is there ─▶ operation gone ─▶ Done(revision) | Failed | Unknown
 //! ```
 //!
+//! What overtakes (a hard power-off over a hung suspend) ends the other command's ticket at once, asks the target to let go of its call, and
+//! gives that call one second to end before it makes its own: what the other did by then decides what is left to do.
+//!
 //! Limits: 64 commands wait in a lane, 4,096 in an owner; one more is answered Busy at once.
 #![forbid(unsafe_code)]
 

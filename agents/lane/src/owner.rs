@@ -27,8 +27,11 @@ use std::{
     sync::{Arc, Weak},
     time::Duration,
 };
-use tokio::{sync::watch, task::AbortHandle, time::Instant};
-use tokio_util::task::TaskTracker;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use union::{
     Clock, Command, CommandId, ObjectId, Value,
     command::{Cause, Code, Outcome},
@@ -47,6 +50,8 @@ pub struct Limits {
     pub longest: Duration,
     /// How long after its deadline a command's lost outcome is still looked for.
     pub settle: Duration,
+    /// How long a command that overtook another lets the other's call end before it goes on.
+    pub grace: Duration,
     /// The first and the longest pause between two looks.
     pub pause: (Duration, Duration),
 }
@@ -59,6 +64,7 @@ impl Default for Limits {
             ended: 4_096,
             longest: Duration::from_secs(3_600),
             settle: Duration::from_secs(5),
+            grace: Duration::from_secs(1),
             pause: (Duration::from_millis(10), Duration::from_millis(500)),
         }
     }
@@ -81,7 +87,10 @@ pub(crate) struct Load {
     deadline: Instant,
     outcome: watch::Sender<Option<Outcome>>,
     target: Arc<dyn Target>,
-    running: Option<AbortHandle>,
+    /// Its run, once it has begun.
+    running: Option<AbortOnDropHandle<()>>,
+    /// The run whose place it took.
+    outran: Option<AbortOnDropHandle<()>>,
 }
 
 /// One command being performed.
@@ -206,6 +215,7 @@ impl Owner {
             outcome: sender,
             target: Arc::clone(&target),
             running: None,
+            outran: None,
         };
         let job = Job { id: command.id, verb: Arc::clone(&command.verb), load };
         let queue = lanes.lanes.entry(object).or_insert_with(|| Queue::new(self.limits.lane));
@@ -231,10 +241,11 @@ impl Owner {
         lanes.known.insert(command.id, ticket.clone());
         match arrival {
             Arrival::Started => self.start(lanes, object),
-            Arrival::Overtook(outrun) => {
+            Arrival::Overtook(mut outrun) => {
+                let run = outrun.first_mut().and_then(|job| job.load.running.take());
                 self.give_up(lanes, outrun, &format!("outrun by {}", command.verb));
                 self.abort(&target, object);
-                self.start(lanes, object);
+                self.succeed(lanes, object, run);
             }
             _ => {}
         }
@@ -262,12 +273,17 @@ impl Owner {
                         return Err(Cause::new(Code::InvalidState, message));
                     }
                     let target = Arc::clone(&running.load.target);
-                    if let Some(jobs) = queue.finish(command) {
-                        self.give_up(lanes, jobs, "cancelled");
-                    }
+                    let mut jobs = queue.finish(command).unwrap_or_default();
+                    let run = jobs.first_mut().and_then(|job| job.load.running.take());
+                    self.give_up(lanes, jobs, "cancelled");
                     self.abort(&target, object);
                     self.clear(object);
-                    self.go_on(lanes, object);
+                    if lanes.lanes.get(&object).is_some_and(Queue::is_empty) {
+                        lanes.lanes.remove(&object);
+                        self.let_end(run);
+                    } else {
+                        self.succeed(lanes, object, run);
+                    }
                     return Ok(());
                 }
             }
@@ -287,6 +303,29 @@ impl Owner {
         tokio::time::timeout(patience, self.tracker.wait()).await.is_ok()
     }
 
+    /// Starts the running job of an object's lane in the place of a run that was given up.
+    fn succeed(&self, lanes: &mut Lanes, object: ObjectId, outran: Option<AbortOnDropHandle<()>>) {
+        if let Some(job) = lanes.lanes.get_mut(&object).and_then(Queue::running_mut) {
+            job.load.outran = outran;
+        }
+        self.start(lanes, object);
+    }
+
+    /// Lets a run that was given up, and that nothing follows, end by itself for a while.
+    fn let_end(&self, run: Option<AbortOnDropHandle<()>>) {
+        let grace = self.limits.grace;
+        if let Some(run) = run {
+            self.tracker.spawn(async move { drop(timeout(grace, run).await) });
+        }
+    }
+
+    /// Whether a command is the one that runs; if not, it was given up and does nothing more.
+    pub(crate) fn still_runs(&self, command: &Command) -> bool {
+        let lanes = self.lanes.lock();
+        let running = lanes.lanes.get(&command.object).and_then(Queue::running);
+        running.is_some_and(|job| job.id == command.id)
+    }
+
     /// Starts the running job of an object's lane.
     fn start(&self, lanes: &mut Lanes, object: ObjectId) {
         let Some(owner) = self.me.upgrade() else { return };
@@ -298,16 +337,17 @@ impl Owner {
             deadline: load.deadline,
             target: Arc::clone(&load.target),
         };
-        let handle = self.tracker.spawn(async move {
+        let outran = load.outran.take();
+        let run_to_end = self.tracker.spawn(async move {
             // A target that panics must not leave its lane waiting for ever.
-            let performed = AssertUnwindSafe(perform::perform(&owner, &run)).catch_unwind().await;
+            let performed = AssertUnwindSafe(perform::perform(&owner, &run, outran)).catch_unwind().await;
             let outcome = performed.unwrap_or_else(|_| Outcome::Unknown {
                 probe: run.command.object.to_string(),
                 message: "the agent failed while the command ran; the log says where".to_owned(),
             });
             owner.conclude(&run, outcome);
         });
-        load.running = Some(handle.abort_handle());
+        load.running = Some(AbortOnDropHandle::new(run_to_end));
     }
 
     /// A run came to its end.
@@ -316,7 +356,11 @@ impl Owner {
         let mut guard = self.lanes.lock();
         let lanes = &mut *guard;
         let Some(queue) = lanes.lanes.get_mut(&object) else { return };
-        let Some(ended) = queue.finish(run.command.id) else { return };
+        let Some(mut ended) = queue.finish(run.command.id) else { return };
+        // This is the run itself: it ends by returning.
+        if let Some(own) = ended.first_mut().and_then(|job| job.load.running.take()) {
+            drop(own.detach());
+        }
         let outcome = match (outcome, self.clear(object)) {
             (Outcome::Done { revision, result, already }, Some(cleared)) => {
                 Outcome::Done { revision: revision.max(cleared), result, already }
@@ -357,11 +401,6 @@ impl Owner {
     }
 
     fn give_up(&self, lanes: &mut Lanes, jobs: Vec<Job<Load>>, why: &str) {
-        for job in &jobs {
-            if let Some(running) = &job.load.running {
-                running.abort();
-            }
-        }
         let cause = Cause::new(Code::Cancelled, format!("the command was given up: {why}"));
         self.end(lanes, jobs, &Outcome::Failed(cause));
     }

@@ -7,9 +7,10 @@ use crate::{
     target::{NativeCall, Progress, TargetError},
 };
 use std::sync::Arc;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
 use union::{
-    Record,
+    Command, Record,
     command::{Cause, Class, Code, Outcome, Revision},
 };
 
@@ -24,14 +25,26 @@ enum Sent {
 }
 
 /// Performs the command whose turn it is. Always ends: by the deadline, or the settling time after it.
-pub(crate) async fn perform(owner: &Arc<Owner>, run: &Run) -> Outcome {
-    match attempt(owner, run).await {
+///
+/// A command that overtook another first lets the other's call end, for a moment: what that did decides what is to be done. If it does not
+/// end, the object's state is not known, so neither guards nor "it is so already" are asked, and the calls are made.
+pub(crate) async fn perform(owner: &Arc<Owner>, run: &Run, outran: Option<AbortOnDropHandle<()>>) -> Outcome {
+    let known = match outran {
+        None => true,
+        Some(other) => {
+            let ended = timeout(owner.limits.grace, other).await.is_ok();
+            // Whether or not it ended, the facts are from before it.
+            reread(run).await.ok();
+            ended
+        }
+    };
+    match attempt(owner, run, known).await {
         Ok(outcome) => outcome,
         Err(cause) => Outcome::Refused(cause),
     }
 }
 
-async fn attempt(owner: &Arc<Owner>, run: &Run) -> Result<Outcome, Cause> {
+async fn attempt(owner: &Arc<Owner>, run: &Run, known: bool) -> Result<Outcome, Cause> {
     let command = &*run.command;
     if Instant::now() >= run.deadline {
         return Ok(Outcome::Failed(late(
@@ -44,7 +57,7 @@ async fn attempt(owner: &Arc<Owner>, run: &Run) -> Result<Outcome, Cause> {
         owner.tasks.begin(task, cancel == Conflict::Overtake);
     }
     let mut object = record(owner, run)?;
-    if owner.rules.guard(command, &object, &owner.inventory).is_err() {
+    if known && owner.rules.guard(command, &object, &owner.inventory).is_err() {
         // The facts may be a moment old; a refusal is not given on those.
         reread(run).await.ok();
         object = record(owner, run)?;
@@ -52,7 +65,7 @@ async fn attempt(owner: &Arc<Owner>, run: &Run) -> Result<Outcome, Cause> {
     }
     let protocol = run.target.protocol();
     let idempotent = command.schema.class == Class::Idempotent;
-    if idempotent && expected(owner, run, &object) == Some(true) {
+    if known && idempotent && expected(owner, run, &object) == Some(true) {
         let fresh = reread(run).await;
         object = record(owner, run)?;
         if let Ok(revision) = fresh
@@ -65,6 +78,9 @@ async fn attempt(owner: &Arc<Owner>, run: &Run) -> Result<Outcome, Cause> {
     if calls.is_empty() {
         let revision = owner.inventory.revision();
         return Ok(Outcome::Done { revision, result: None, already: true });
+    }
+    if !owner.still_runs(command) {
+        return Ok(given_up(command));
     }
     owner.show(command);
     let mut sent = send(owner, run, &calls).await;
@@ -99,6 +115,11 @@ async fn attempt(owner: &Arc<Owner>, run: &Run) -> Result<Outcome, Cause> {
             },
         },
     })
+}
+
+/// For a command that was given up: nobody asks for this outcome any more.
+fn given_up(command: &Command) -> Outcome {
+    Outcome::Failed(Cause::new(Code::Cancelled, format!("{} was given up", command.verb)))
 }
 
 fn done(revision: Revision) -> Outcome {
@@ -147,6 +168,9 @@ async fn send(owner: &Arc<Owner>, run: &Run, calls: &[NativeCall]) -> Sent {
             return if position == 0 { Sent::Badly(late) } else { Sent::Unknown(late) };
         }
         let answer = run.target.perform(run.command.object, call, run.deadline, Arc::clone(&progress));
+        if !owner.still_runs(&run.command) {
+            return Sent::Badly(TargetError::TimedOut);
+        }
         match timeout_at(run.deadline, answer).await.unwrap_or(Err(TargetError::TimedOut)) {
             Ok(_) => {}
             Err(error)
@@ -196,7 +220,7 @@ async fn look(owner: &Arc<Owner>, run: &Run, until: Instant) -> Look {
         if let Ok(Ok(revision)) = timeout_at(until, read).await {
             return judge(owner, run, revision);
         }
-        if Instant::now() + pause >= until {
+        if Instant::now() + pause >= until || !owner.still_runs(&run.command) {
             return Look::Blind;
         }
         sleep(pause).await;
@@ -215,7 +239,7 @@ async fn await_effect(owner: &Arc<Owner>, run: &Run) -> Outcome {
             Look::Nothing | Look::Gone => return done(owner.inventory.revision()),
             other => last = if matches!(other, Look::Blind) { last } else { other },
         }
-        if Instant::now() + pause >= run.deadline {
+        if Instant::now() + pause >= run.deadline || !owner.still_runs(&run.command) {
             break;
         }
         sleep(pause).await;

@@ -26,6 +26,8 @@ enum Act {
     Away,
     /// Says yes, and does it this many looks later.
     Later(u32),
+    /// Takes this many milliseconds.
+    Slow(u64),
     /// Has a bug.
     Panic,
 }
@@ -105,6 +107,11 @@ impl Target for Fake {
             Act::Hang => std::future::pending().await,
             Act::No => Err(TargetError::Failed { code: 55, means: None, message: "no".into() }),
             Act::Away => Err(TargetError::Unreachable("no route".into())),
+            Act::Slow(ms) => {
+                tokio::time::sleep(Duration::from_millis(ms)).await;
+                effect();
+                Ok(Value::Absent)
+            }
             Act::Panic => panic!("a bug of the target's"),
             Act::Later(looks) => {
                 self.state.lock().later = to(&call.call).map(|power| (looks, power));
@@ -151,7 +158,7 @@ fn power(record: &Record) -> i64 {
 impl Rules for Table {
     fn conflict(&self, _: &Origin, running: &str, arriving: &str) -> Conflict {
         match (running, arriving) {
-            ("Suspend", "PowerOff" | "Cancel") => Conflict::Overtake,
+            ("Suspend", "PowerOff" | "Cancel") | ("Unpause", "PowerOff") => Conflict::Overtake,
             ("Reset", _) => Conflict::Refuse(Arc::from("TaskInProgress")),
             (a, b) if a == b => Conflict::Satisfied,
             _ => Conflict::Queue,
@@ -170,7 +177,7 @@ impl Rules for Table {
 
     fn lower(&self, _: &str, command: &Command, _: &Record, _: &Inventory) -> Result<Vec<NativeCall>, Cause> {
         let call = match &*command.verb {
-            "PowerOn" => "On",
+            "PowerOn" | "Unpause" => "On",
             "PowerOff" => "Off",
             "Suspend" => "Save",
             "Reset" => "Reset",
@@ -181,7 +188,7 @@ impl Rules for Table {
 
     fn expected(&self, _: &str, command: &Command, object: &Record, _: &Inventory) -> Option<bool> {
         let wanted = match &*command.verb {
-            "PowerOn" => RUNNING,
+            "PowerOn" | "Unpause" => RUNNING,
             "PowerOff" => STOPPED,
             "Suspend" => SUSPENDED,
             _ => return None,
@@ -311,6 +318,32 @@ async fn a_hard_power_off_overtakes_a_hung_suspend() {
     assert_eq!(w.calls(), ["Save", "Off"]);
     assert_eq!(w.target.state.lock().aborted, 1);
     assert!(w.field(w.vm, "operation").is_absent());
+}
+
+/// The facts say stopped, and it is about to run: what was outrun decides what is to be done.
+#[tokio::test(start_paused = true)]
+async fn an_outrun_call_ends_first_or_its_effect_is_taken_for_possible() {
+    for act in [Act::Slow(300), Act::Hang] {
+        let w = world(STOPPED, [act]);
+        let on = w.submit("Unpause");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let off = w.submit("PowerOff");
+        assert_eq!(code(&on.outcome().await), Code::Cancelled);
+        let start = Instant::now();
+        assert!(matches!(off.outcome().await, Outcome::Done { already: false, .. }), "{act:?}");
+        assert!(start.elapsed() < Duration::from_secs(2));
+        assert_eq!(w.calls(), ["On", "Off"]);
+        assert_eq!(w.field(w.vm, "power_state"), Value::Int(STOPPED));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_outrun_before_its_call_makes_none() {
+    let w = world(RUNNING, []);
+    let (suspend, off) = (w.submit("Suspend"), w.submit("PowerOff"));
+    assert_eq!(code(&suspend.outcome().await), Code::Cancelled);
+    assert!(matches!(off.outcome().await, Outcome::Done { .. }));
+    assert_eq!(w.calls(), ["Off"]);
 }
 
 #[tokio::test(start_paused = true)]
