@@ -28,7 +28,7 @@ mod keeper;
 mod limits;
 mod made;
 mod methods;
-mod native;
+pub mod native;
 mod power;
 mod property_collector;
 mod search;

@@ -59,7 +59,7 @@ const REFERENCE: &str = "ManagedObjectReference";
 
 /// Tags that were escaped once, for every place of the mapping where a value may be written.
 #[derive(Debug, Default)]
-pub(crate) struct Tags {
+pub struct Tags {
     places: Vec<Tag>,
 }
 
@@ -74,7 +74,7 @@ struct Tag {
 
 impl Tags {
     /// For all places of a protocol.
-    pub(crate) fn new(protocol: &Protocol) -> Tags {
+    pub fn new(protocol: &Protocol) -> Tags {
         Tags { places: protocol.fields().iter().map(|meta| Tag::new(meta)).collect() }
     }
 
@@ -123,7 +123,7 @@ fn array_type(meta: &FieldMeta, kind: ValueKind) -> String {
 }
 
 /// Writes what the mapping renders; a property under the name the caller chooses.
-pub(crate) struct Soap<'o> {
+pub struct Soap<'o> {
     out: &'o mut Encoder,
     tags: &'o Tags,
     name: &'o str,
@@ -132,7 +132,7 @@ pub(crate) struct Soap<'o> {
 
 impl<'o> Soap<'o> {
     /// Properties are written as `<name …>`.
-    pub(crate) fn new(out: &'o mut Encoder, tags: &'o Tags, name: &'o str) -> Soap<'o> {
+    pub fn new(out: &'o mut Encoder, tags: &'o Tags, name: &'o str) -> Soap<'o> {
         Soap { out, tags, name, fault: None }
     }
 

@@ -67,7 +67,7 @@ pub async fn open(
                 Some(TlsConfig::new(leaf).map_err(Failure::other)?)
             }
         };
-        let listener = Listener::bind(config.listen, tls, Limits::default()).map_err(|e| {
+        let listener = Listener::bind(config.listen, tls, limits(fronts.len())).map_err(|e| {
             let why = std::error::Error::source(&e).map(|s| format!(": {s}")).unwrap_or_default();
             Failure::other(format!("{e}{why}"))
         })?;
@@ -85,6 +85,16 @@ pub async fn open(
         open.push(Open { protocol: config.protocol.clone(), view: word, tls: config.tls, serving });
     }
     Ok(open)
+}
+
+/// As many connections as the process may hold files for, shared between the listeners; half of the files are for everything else.
+fn limits(listeners: usize) -> Limits {
+    let usual = Limits::default();
+    let text = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with("Max open files"));
+    let soft = line.and_then(|line| line.split_whitespace().nth(3)?.parse::<usize>().ok());
+    let share = soft.map_or(usual.connections, |soft| soft / 2 / listeners.max(1));
+    Limits { connections: usual.connections.min(share.max(16)), ..usual }
 }
 
 /// Closes all of them, each within `patience`.

@@ -1,0 +1,188 @@
+//! A libvirt power call, raw and through us, against libvirt's own test driver in a libvirtd of its own.
+//!
+//! ```text
+//! raw            our RPC client: DomainDestroy, DomainCreate
+//! through us     Owner ▶ lane ▶ guard ▶ lower ▶ the same call ▶ reread ▶ Outcome
+//! ```
+//! Medians over the calls of one run, in turn, so that both see the same machine.
+
+use inventory::{Inventory, Tasks};
+use lane::{Limits, Owner, Reply, Target, rules::BundleRules};
+use libvirt::{
+    native::{
+        self,
+        connection::{Connection, Keepalive},
+        uri::Uri,
+    },
+    session,
+    target::{Config, Status},
+};
+use std::{
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+use tempfile::TempDir;
+use tokio::time::Instant;
+use union::{
+    Clock, CommandId, Ids, Kind, ObjectId, Origin,
+    clock::{SystemClock, SystemIds},
+    command::Outcome,
+};
+use wire::xdr::XdrValue;
+
+const ROUNDS: usize = 300;
+
+struct Daemon {
+    child: Child,
+    _dir: TempDir,
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+fn start() -> (Daemon, u16) {
+    let dir = tempfile::tempdir_in("/tmp").unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let conf = dir.path().join("libvirtd.conf");
+    std::fs::write(&conf, format!("listen_tls = 0\nlisten_tcp = 1\nlisten_addr = \"127.0.0.1\"\ntcp_port = \"{port}\"\nauth_tcp = \"none\"\n")).unwrap();
+    let child = Command::new("/usr/sbin/libvirtd")
+        .args(["--listen", "-f"])
+        .arg(&conf)
+        .arg("-p")
+        .arg(dir.path().join("pid"))
+        .env("HOME", dir.path())
+        .env("XDG_RUNTIME_DIR", dir.path())
+        .env("XDG_CONFIG_HOME", dir.path().join("config"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("libvirtd is installed: make setup");
+    (Daemon { child, _dir: dir }, port)
+}
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(run());
+}
+
+async fn run() {
+    let (_daemon, port) = start();
+    let text = format!("test+tcp://127.0.0.1:{port}/default");
+    let uri = Uri::parse(&text, None).unwrap();
+    let raw = connect(&uri).await;
+    let (owner, vm) = ours(&text).await;
+    let dom = handle(&raw, vm).await;
+    let mut figures: [Vec<Duration>; 5] = Default::default();
+    for _ in 0..ROUNDS {
+        figures[0].push(call(&raw, "DOMAIN_GET_STATE", &dom, true).await);
+        figures[1].push(call(&raw, "DOMAIN_DESTROY", &dom, false).await);
+        figures[2].push(call(&raw, "DOMAIN_CREATE", &dom, false).await);
+        settle(&owner, vm).await;
+        figures[3].push(command(&owner, "PowerOff", vm).await);
+        figures[4].push(command(&owner, "PowerOn", vm).await);
+    }
+    let labels = [
+        "raw get state",
+        "raw destroy",
+        "raw create",
+        "PowerOff through the lane",
+        "PowerOn through the lane",
+    ];
+    println!("libvirt test driver over TCP on loopback, {ROUNDS} rounds");
+    for (label, mut samples) in labels.into_iter().zip(figures) {
+        samples.sort();
+        println!("{label:28} p50 {:>8.1?}  p99 {:>8.1?}", samples[ROUNDS / 2], samples[ROUNDS * 99 / 100]);
+    }
+}
+
+async fn connect(uri: &Uri) -> Connection {
+    for _ in 0..100 {
+        let opened =
+            session::open(uri, native::schema().unwrap(), Keepalive::default(), Duration::from_secs(5)).await;
+        if let Ok((connection, mut events)) = opened {
+            tokio::spawn(async move { while events.recv().await.is_some() {} });
+            return connection;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("libvirtd does not answer at {uri:?}");
+}
+
+async fn handle(connection: &Connection, vm: ObjectId) -> XdrValue {
+    let uuid = vec![("uuid", native::api::uuid_value(vm.uuid))];
+    let found = connection.call("DOMAIN_LOOKUP_BY_UUID", uuid, soon()).await.unwrap();
+    found.get("dom").unwrap().clone()
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(10)
+}
+
+#[allow(clippy::disallowed_methods)]
+async fn call(connection: &Connection, procedure: &str, dom: &XdrValue, flags: bool) -> Duration {
+    let mut args = vec![("dom", dom.clone())];
+    if flags {
+        args.push(("flags", XdrValue::Uint(0)));
+    }
+    let begin = std::time::Instant::now();
+    connection.call(procedure, args, soon()).await.unwrap();
+    begin.elapsed()
+}
+
+async fn ours(uri: &str) -> (Arc<Owner>, ObjectId) {
+    let bundle = benches::bundle();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let inventory = Inventory::new(Arc::clone(&bundle.schema), 1, Arc::clone(&clock));
+    let tasks = Tasks::new(Arc::clone(&inventory), Arc::clone(&clock), Arc::new(SystemIds));
+    let rules = Arc::new(BundleRules::new(Arc::clone(&bundle)));
+    let owner = Owner::new(rules, Arc::clone(&inventory), tasks, Arc::clone(&clock), Limits::default());
+    let rows = bundle.document("libvirt").unwrap();
+    let target =
+        libvirt::target::connect(Config::new("bench", uri), Arc::clone(rows), Arc::clone(&inventory), clock)
+            .unwrap();
+    assert_eq!(target.settled().await, Status::InStep);
+    owner.adopt(target as Arc<dyn Target>);
+    let vm = inventory.ids(Kind::Vm)[0];
+    (owner, vm)
+}
+
+/// Lets the reader hear of what the raw calls did, so that it is not measured as part of the next command.
+async fn settle(owner: &Arc<Owner>, vm: ObjectId) {
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let target = owner.target_of(vm).unwrap();
+    target.reread(vm, soon()).await.unwrap();
+}
+
+#[allow(clippy::disallowed_methods)]
+async fn command(owner: &Arc<Owner>, verb: &str, vm: ObjectId) -> Duration {
+    let bundle_schema = union::Schema::base();
+    let message = bundle_schema.message(verb).unwrap();
+    let mut body = message.record();
+    body.set(message.field("vm_id").unwrap().slot, vm);
+    let command = union::Command {
+        id: CommandId(SystemIds.uuid()),
+        verb: verb.into(),
+        schema: message.command.clone().unwrap(),
+        object: vm,
+        body: Arc::new(body),
+        principal: "bench".into(),
+        session: "".into(),
+        deadline_ms: SystemClock::new().now_ms() + 10_000,
+        origin: Origin {
+            protocol: "vsphere".into(),
+            view: "fleet".into(),
+            method: format!("{verb}VM_Task").into(),
+        },
+    };
+    let begin = std::time::Instant::now();
+    let outcome = owner.submit(command, Reply::Task).unwrap().outcome().await;
+    let took = begin.elapsed();
+    assert!(matches!(outcome, Outcome::Done { .. }), "{verb}: {outcome:?}");
+    took
+}
