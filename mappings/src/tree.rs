@@ -41,6 +41,17 @@ impl Shown {
         }
     }
 
+    /// As [`Shown::line`], references by their ids alone.
+    pub fn short(&self) -> String {
+        match self.whole {
+            Whole::Value if self.ty == "ManagedObjectReference" => {
+                self.text.split_once(' ').map_or_else(|| self.text.clone(), |(_, id)| id.to_owned())
+            }
+            Whole::Array => self.inside.iter().map(Shown::short).collect::<Vec<_>>().join(", "),
+            _ => self.line(),
+        }
+    }
+
     /// All values as indented lines.
     pub fn outline(&self, depth: usize, out: &mut String) {
         let indent = "  ".repeat(depth);

@@ -59,8 +59,12 @@ impl Case<'_> {
             self.why.push(format!("the `when` of {name} does not hold for these fields"));
         }
         for (path, expected) in pairs(shows) {
-            let found =
-                self.shown(map, &path, version, id, &record, &world).unwrap_or_else(|| "(unset)".to_owned());
+            let found = self.shown(map, &path, version, id, &record, &world);
+            let found = match found {
+                None => "(unset)".to_owned(),
+                Some((_, short)) if short == expected => short,
+                Some((line, _)) => line,
+            };
             let row = map
                 .rows()
                 .iter()
@@ -70,7 +74,7 @@ impl Case<'_> {
         }
         for path in hides {
             let path = text(path);
-            if let Some(found) = self.shown(map, &path, version, id, &record, &world) {
+            if let Some((found, _)) = self.shown(map, &path, version, id, &record, &world) {
                 self.why.push(format!("{path}: expected nothing, found `{found}`"));
             }
         }
@@ -84,7 +88,7 @@ impl Case<'_> {
         Some(())
     }
 
-    /// The property as one line; `None`: it is unset.
+    /// The property as one line, with the types of references and without; `None`: it is unset.
     fn shown(
         &mut self,
         map: &ObjectMap,
@@ -93,16 +97,16 @@ impl Case<'_> {
         id: ObjectId,
         record: &Record,
         world: &World,
-    ) -> Option<String> {
+    ) -> Option<(String, String)> {
         let selection = match map.select(path, version) {
             Ok(selection) => selection,
-            Err(error) => return Some(error.to_string()),
+            Err(error) => return Some((error.to_string(), String::new())),
         };
         let mut tree = Tree::default();
         if !map.render(&selection, id, record, world, version, &mut tree) {
             return None;
         }
-        tree.shown().first().map(crate::tree::Shown::line)
+        tree.shown().first().map(|shown| (shown.line(), shown.short()))
     }
 
     /// Every row that writes, backwards: an iso row gives the very field, any row shows the same again.
