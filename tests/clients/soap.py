@@ -28,7 +28,7 @@ def call(method: str, this: tuple[str, str], arguments: str = "") -> str:
 
 @dataclass
 class Reply:
-    """What came back. `fault` is the wire name of the fault, without its Fault suffix."""
+    """What came back. Header names are in lower case; `fault` is the wire name of the fault, without its Fault suffix."""
 
     status: int
     headers: dict[str, str]
@@ -91,7 +91,7 @@ class Client:
             tree = ElementTree.fromstring(text)
         except ElementTree.ParseError:
             tree = None
-        return Reply(answer.status, dict(answer.getheaders()), text, tree)
+        return Reply(answer.status, {name.lower(): value for name, value in answer.getheaders()}, text, tree)
 
     def call(self, method: str, this: tuple[str, str], arguments: str = "") -> Reply:
         return self.post(envelope(call(method, this, arguments)))

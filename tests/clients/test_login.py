@@ -36,7 +36,7 @@ def test_login_sets_the_cookie_that_clients_look_for(hyperglot):
     with soap.Client(hyperglot.front("fleet")) as client:
         welcome = client.login()
         assert welcome.status == 200, welcome.text
-        assert welcome.headers.get("Set-Cookie", "").startswith("vmware_soap_session=")
+        assert welcome.headers.get("set-cookie", "").startswith("vmware_soap_session=")
         for field in ("key", "userName", "fullName", "loginTime", "lastActiveTime", "locale", "messageLocale"):
             assert welcome.value(field), f"UserSession.{field} is what libvirt insists on"
 

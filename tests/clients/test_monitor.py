@@ -114,7 +114,7 @@ def test_what_is_not_for_monitors_is_not_heard(credentials, subject):
     async def subscribe():
         errors = []
         client = await connected(credentials, errors)
-        await client.subscribe(subject, cb=lambda message: None)
+        await client.subscribe(subject)
         await client.flush()
         await asyncio.sleep(0.2)
         await client.close()

@@ -133,4 +133,4 @@ def test_a_wrong_password_is_refused(hyperglot, work):
 def test_an_esx_url_does_not_fit_a_vcenter(hyperglot, work):
     refused = clients.VirshEsx(hyperglot.front("fleet"), work).run("list")
     assert refused.returncode == 1
-    assert "vpx" in refused.stderr
+    assert "to be a ESX(i) host but found a vCenter" in refused.stderr

@@ -289,6 +289,11 @@ impl Catalog {
         self.native().method(ty.native(), method).is_some()
     }
 
+    /// Whether any of the vendor's types has a method of this name.
+    pub(crate) fn any_has_method(&self, method: &str) -> bool {
+        self.native().types().any(|(_, ty)| ty.methods.iter().any(|known| &*known.name == method))
+    }
+
     /// Renders a property of the front's own object, of facts that are only this caller's.
     pub(crate) fn render_service(
         &self,
@@ -371,6 +376,12 @@ impl Catalog {
             id.filter(|id| id.kind == facet.kind && self.record(*id).is_some())
                 .map(|id| Key::Fact(id, facet.ty))
         })
+    }
+
+    /// The references of all singletons.
+    #[cfg(test)]
+    pub(crate) fn singletons(&self) -> Vec<NativeRef> {
+        self.singleton_ids.values().cloned().collect()
     }
 
     /// One property of an object as text.

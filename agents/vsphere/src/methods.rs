@@ -100,7 +100,6 @@ const METHODS: &[(&str, &str, Run)] = &[
 /// Methods that answer without a session; what they then say is their own affair.
 const OPEN: &[&str] = &[
     "RetrieveServiceContent",
-    "CurrentTime",
     "Login",
     "CloneSession",
     "Fetch",
@@ -148,7 +147,13 @@ impl Methods {
             None => match command::of(call, own) {
                 Some(command) => command::run(call, &command).await,
                 None if catalog.has_method(own, call.method) => Err(Fault::not_supported(call.method)),
-                None => Err(Fault::method_not_found(call.this.clone(), call.method)),
+                None if catalog.any_has_method(call.method) => {
+                    Err(Fault::method_not_found(call.this.clone(), call.method))
+                }
+                None => Err(Fault::invalid_request(format!(
+                    "Unable to resolve the WSDL method name {}",
+                    call.method
+                ))),
             },
         }
     }

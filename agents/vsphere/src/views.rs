@@ -73,6 +73,10 @@ impl ViewState {
         type_names: &[&str],
         recursive: bool,
     ) -> Answer<ViewState> {
+        let holds = [Kind::Folder, Kind::Datacenter, Kind::Cluster, Kind::ResourcePool, Kind::Host];
+        if !holds.contains(&container.kind) {
+            return Err(Fault::invalid_argument("container", "an object of this type contains nothing"));
+        }
         let mut types = Vec::new();
         for name in type_names {
             let managed = catalog.managed(name);

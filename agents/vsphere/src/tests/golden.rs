@@ -255,7 +255,8 @@ async fn refuses_in_the_products_words() {
     let this = ("VirtualMachine", &*vm);
     for (cookie, method, this, arguments, fault) in [
         (&admin, "CloneVM_Task", this, "", "NotSupported"),
-        (&admin, "FlyVM_Task", this, "", "MethodNotFound"),
+        (&admin, "FlyVM_Task", this, "", "InvalidRequest"),
+        (&admin, "CreateFolder", this, "", "MethodNotFound"),
         (&admin, "PowerOnVM_Task", ("VirtualMachine", "vm-999"), "", "ManagedObjectNotFound"),
         (
             &admin,
