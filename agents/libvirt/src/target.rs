@@ -229,6 +229,13 @@ impl Target for Libvirt {
             Err(_) => Err(TargetError::TimedOut),
         }
     }
+
+    /// Ends the domain's job, for example the saving of its memory. A domain without one says no, which is as good.
+    async fn abort(&self, object: ObjectId, deadline: Instant) -> Result<(), TargetError> {
+        let args = vec![(Arc::from("dom"), Value::Ref(object))];
+        let call = NativeCall { call: Arc::from("DomainAbortJob"), args, once: true };
+        self.perform(object, &call, deadline, Arc::new(|_| {})).await.map(drop)
+    }
 }
 
 fn refused(error: BadArgument) -> TargetError {
