@@ -27,6 +27,8 @@ pub struct TestReport {
     pub cases: usize,
     /// Samples of rows for which the laws hold.
     pub samples: usize,
+    /// Mapped types that no object case looks at, as `protocol type`.
+    pub untested: Vec<String>,
     /// What does not hold.
     pub failures: Vec<Failure>,
     /// What the checker found in the mappings or the case files.
@@ -63,6 +65,9 @@ impl fmt::Display for TestReport {
                 writeln!(f, "   | {line}")?;
             }
         }
+        if !self.untested.is_empty() {
+            writeln!(f, "no case looks at: {}", self.untested.join(", "))?;
+        }
         write!(
             f,
             "{} cases hold, {} samples of rows hold, {} failures",
@@ -82,6 +87,9 @@ pub fn test(dir: &Path) -> TestReport {
         laws::run(protocol, &bundle, &mut out);
     }
     let mut findings = Findings::default();
+    for protocol in bundle.protocols() {
+        out.untested.extend(protocol.objects().map(|m| format!("{} {}", protocol.name, m.native_type)));
+    }
     for folder in load::folders(dir) {
         run_folder(&folder, &bundle, &mut findings, &mut out);
     }
@@ -108,6 +116,11 @@ fn run_folder(folder: &Folder, bundle: &Bundle, findings: &mut Findings, out: &m
                 let mut run = Case { protocol, bundle, findings, item: case, why: Vec::new() };
                 let name = run.run(kind);
                 let why = run.why;
+                let ty = case.as_table().and_then(|t| t.get("type")).and_then(Item::as_str);
+                if let Some(ty) = ty.filter(|_| kind == "object") {
+                    let tested = format!("{} {ty}", protocol.name);
+                    out.untested.retain(|name| *name != tested);
+                }
                 if why.is_empty() {
                     out.cases += 1;
                 } else {
