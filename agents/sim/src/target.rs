@@ -119,6 +119,7 @@ struct Slots {
     memory_bytes: Slot,
     cpu_count: Slot,
     host_connection: Slot,
+    host_boot_time: Slot,
 }
 
 /// A running simulation.
@@ -169,6 +170,7 @@ pub fn connect(
         memory_bytes: vm("memory_bytes"),
         cpu_count: vm("cpu_count"),
         host_connection: slot(Kind::Host, "connection"),
+        host_boot_time: slot(Kind::Host, "boot_time_ms"),
     };
     let sim = Arc::new_cyclic(|me| Sim {
         me: Weak::clone(me),
@@ -203,7 +205,10 @@ impl Sim {
         for (id, mut record) in objects {
             world.own.insert(id);
             match id.kind {
-                Kind::Host => world.hosts.push(id),
+                Kind::Host => {
+                    record.set(self.slots.host_boot_time, now);
+                    world.hosts.push(id);
+                }
                 Kind::Vm => {
                     let (guest_ip, tools) =
                         (record.get(self.slots.guest_ip).clone(), record.get(self.slots.tools).clone());
