@@ -1,4 +1,5 @@
 //! The mappings of this repository, on whatever a record may hold: what is shown is well formed by the native schema.
+#![cfg(test)]
 
 use mapping::{
     Bundle, NativeRef, NativeType, ObjectMap, Protocol, Reader, VersionIndex,
