@@ -32,6 +32,10 @@ const ADAPTERS: &[(&str, &str)] = &[
     ("VirtualPCNet32", "vlance"),
 ];
 
+/// The keys of a VM's display, and the one a reader cannot do without.
+const VNC: &str = "RemoteDisplay.vnc.";
+const VNC_PORT: &str = "RemoteDisplay.vnc.port";
+
 /// The file of a VM; `None`: it is gone.
 pub(crate) fn render(catalog: &Catalog, vm: ObjectId) -> Option<String> {
     let config = property(catalog, vm, "config")?;
@@ -69,8 +73,12 @@ pub(crate) fn render(catalog: &Catalog, vm: ObjectId) -> Option<String> {
         }
     }
     file.line("floppy0.present", "FALSE");
-    for option in config.all("extraConfig") {
-        if let (Some(key), Some(value)) = (option.get("key"), option.get("value")) {
+    let options: Vec<(&str, &str)> =
+        config.all("extraConfig").filter_map(|o| o.get("key").zip(o.get("value"))).collect();
+    let has_port = options.iter().any(|(key, _)| *key == VNC_PORT);
+    for (key, value) in options {
+        // A display whose port is not known yet is none that a reader could use.
+        if has_port || !key.starts_with(VNC) {
             file.line(key, value);
         }
     }

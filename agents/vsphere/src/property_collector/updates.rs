@@ -588,6 +588,7 @@ impl Updates {
             }
             Some(v) if v == owner.version && v != 0 => {
                 owner.kept.clear();
+                owner.before = None;
                 if owner.truncated {
                     reusable = None;
                 }
