@@ -22,12 +22,20 @@ const RULE: &[(&str, &[&str])] = &[
     ("benches", ALL),
 ];
 const PROTOCOL: &[&str] = &["front", "wire", "mapping", "inventory", "bus", "lane", "union", "guard"];
-const ALL: &[&str] = &[
-    "union", "wire", "mapping", "bus", "inventory", "guard", "lane", "front", "vsphere", "libvirt", "sim",
-];
+const ALL: &[&str] =
+    &["union", "wire", "mapping", "bus", "inventory", "guard", "lane", "front", "vsphere", "libvirt", "sim"];
 /// Every protocol crate has these files; one that has no use for one says why in it.
-const FILES: &[&str] =
-    &["lib.rs", "front.rs", "target.rs", "session.rs", "native.rs", "fault.rs", "inventory.rs", "task.rs", "tests.rs"];
+const FILES: &[&str] = &[
+    "lib.rs",
+    "front.rs",
+    "target.rs",
+    "session.rs",
+    "native.rs",
+    "fault.rs",
+    "inventory.rs",
+    "task.rs",
+    "tests.rs",
+];
 
 fn ours() -> BTreeMap<String, Vec<String>> {
     let out = Command::new(env!("CARGO"))
@@ -44,7 +52,10 @@ fn ours() -> BTreeMap<String, Vec<String>> {
         .map(|p| {
             let uses = p["dependencies"].as_array().unwrap().iter();
             let uses = uses.filter(|d| d["kind"].is_null()).map(|d| d["name"].as_str().unwrap());
-            (p["name"].as_str().unwrap().to_owned(), uses.filter(|d| names.contains(d)).map(str::to_owned).collect())
+            (
+                p["name"].as_str().unwrap().to_owned(),
+                uses.filter(|d| names.contains(d)).map(str::to_owned).collect(),
+            )
         })
         .collect()
 }
@@ -101,7 +112,8 @@ fn unsafe_code_is_forbidden_in_every_crate() {
         let home = ["proto", "mappings", "tests", "benches"].map(str::to_owned).into_iter();
         let home = home.chain(["agents", "broker", "tests"].map(|d| format!("{d}/{room}")));
         let home = home.map(|d| tests::top().join(d)).find(|d| {
-            std::fs::read_to_string(d.join("Cargo.toml")).is_ok_and(|t| t.contains(&format!("name = \"{room}\"")))
+            std::fs::read_to_string(d.join("Cargo.toml"))
+                .is_ok_and(|t| t.contains(&format!("name = \"{room}\"")))
         });
         let src = home.unwrap_or_else(|| panic!("no crate called {room}")).join("src");
         let root = ["lib.rs", "main.rs"].map(|f| src.join(f)).into_iter().find(|f| f.is_file()).unwrap();
