@@ -17,9 +17,6 @@ use indexmap::IndexSet;
 use rustc_hash::FxBuildHasher;
 use union::{Kind, ObjectId, Record};
 
-/// The kinds that others lie in.
-const HOLDERS: &[Kind] = &[Kind::Folder, Kind::Datacenter, Kind::Cluster, Kind::ResourcePool, Kind::Host];
-
 type Members = IndexSet<Key, FxBuildHasher>;
 
 /// What a view shows.
@@ -79,9 +76,6 @@ impl ViewState {
         let holds = [Kind::Folder, Kind::Datacenter, Kind::Cluster, Kind::ResourcePool, Kind::Host];
         if !holds.contains(&container.kind) {
             return Err(Fault::invalid_argument("container", "an object of this type contains nothing"));
-        }
-        if !HOLDERS.contains(&container.kind) {
-            return Err(Fault::invalid_argument("container", "nothing can lie in an object of this type"));
         }
         let mut types = Vec::new();
         for name in type_names {

@@ -351,12 +351,13 @@ impl Updates {
             if let (Some(plan), Key::Fact(_, ty)) = (plan, key) {
                 filter.plans.entry(ty).or_insert(plan);
             }
-            let known = before.remove(&key);
-            if known.is_none() {
-                filter.enter(key);
-                told = true;
+            match before.remove(&key) {
+                Some(known) => drop(filter.members.insert(key, known)),
+                None => {
+                    filter.enter(key);
+                    told = true;
+                }
             }
-            filter.members.insert(key, known.unwrap_or(false));
         }
         for (key, known) in before {
             told |= filter.leave(key, known);
@@ -542,7 +543,6 @@ impl Updates {
                         filter.plans.insert(ty, plan);
                     }
                     if filter.plans.contains_key(&ty) && !filter.members.contains_key(key) {
-                        filter.members.insert(*key, false);
                         filter.enter(*key);
                         told = true;
                         self.link(id, *key);
@@ -648,7 +648,10 @@ impl Filter {
         }
     }
 
+    /// Takes in a member. One whose leaving is still to be told is one that the client knows.
     fn enter(&mut self, key: Key) {
+        let known = self.pending.get(&key) == Some(&What::Leave);
+        self.members.insert(key, known);
         self.note(key, What::Enter);
     }
 
