@@ -151,6 +151,11 @@ pub fn lift(
     let plugged = get(schema, r, "cpu_current").as_int();
     set(schema, r, "cpu_hot_add", cpus.zip(plugged).map(|(most, now)| now < most));
     set(schema, r, "max_cpu_usage_mhz", cpus.map(|n| n.saturating_mul(around.cpu_mhz)));
+    // libvirt lists them in another order once the domain runs.
+    let controllers = get(schema, r, "controllers").clone();
+    let mut sorted: Vec<Value> = controllers.items().to_vec();
+    sorted.sort_by(|a, b| id_of(schema, a).cmp(&id_of(schema, b)));
+    set(schema, r, "controllers", Value::list(sorted));
     let mut places = Places::default();
     storage(schema, r, around, &sizes, &mut places);
     network(schema, r, around, &mut places);
@@ -172,6 +177,10 @@ pub fn lift(
     let runs = runs(state);
     set(schema, r, "boot_time_ms", started_ms.filter(|_| runs));
     (rows, owned(schema, Kind::Vm, if runs { OF_THE_RUNNING } else { &[] }))
+}
+
+fn id_of<'v>(schema: &Schema, part: &'v Value) -> Option<&'v str> {
+    get(schema, part.as_record()?, "id").as_str()
 }
 
 #[derive(Default)]
@@ -275,6 +284,10 @@ fn network(schema: &Schema, record: &mut Record, around: &Surroundings, places: 
             .or_else(|| around.bridges.get(bridge?))
             .copied();
         set(schema, nic, "network_id", found);
+        // Only the running domain's document has it, and the network knows it: a power-on is no change of configuration.
+        if get(schema, nic, "backing").as_str() == Some("network") {
+            set(schema, nic, "bridge", Value::Absent);
+        }
         if let Some(network) = found {
             add(&mut places.networks, network);
         }

@@ -71,6 +71,12 @@ impl Bench {
         record.map_or(Value::Absent, |r| get(self.inventory.schema(), &r, name).clone())
     }
 
+    /// The fields that do not follow the running guest, and their stamps.
+    fn configuration(&self, id: ObjectId) -> Vec<(String, Value)> {
+        let fields = self.inventory.schema().kind(id.kind).fields.iter().filter(|f| !f.runtime);
+        fields.map(|f| (f.name.clone(), self.field(id, &f.name))).collect()
+    }
+
     fn named(&self, kind: Kind, name: &str) -> Option<ObjectId> {
         let mut ids = self.inventory.ids(kind).into_iter();
         ids.find(|id| self.field(*id, "name").as_str() == Some(name))
@@ -170,9 +176,14 @@ async fn snapshots_networks_and_volumes_of_the_test_driver_follow() {
 #[tokio::test]
 async fn power_is_performed_and_seen() {
     let rig = Rig::start();
-    rig.define(&bios_guest("one"));
+    let devices = "<disk type='file' device='cdrom'><target dev='hdc' bus='ide'/><readonly/></disk>\
+                   <graphics type='vnc' port='-1' autoport='yes'/>\
+                   <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>\
+                   <interface type='user'><model type='e1000'/></interface></devices>";
+    rig.define(&bios_guest("one").replace("</devices>", devices));
     let bench = Bench::start(config(&rig.qemu())).await;
     let vm = bench.vm("one");
+    let configured = bench.configuration(vm);
     assert_eq!(bench.power(vm), Some(PowerState::Stopped as i64));
     for (call, more, state) in [
         ("DomainCreate", &[][..], PowerState::Running),
@@ -190,6 +201,7 @@ async fn power_is_performed_and_seen() {
         let revision = bench.reread(vm).await.unwrap();
         assert_eq!(bench.power(vm), Some(state as i64), "after {call}");
         assert!(bench.inventory.revision() >= revision);
+        assert_eq!(bench.configuration(vm), configured, "{call} is no change of configuration");
     }
     let error = bench.call(vm, "DomainDestroy", &[]).await.unwrap_err();
     assert_eq!(error.cause().code, Code::InvalidState, "{error}");
