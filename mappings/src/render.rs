@@ -378,13 +378,7 @@ impl Compiled {
         let constant = matches!(leaf.source, Source::Const(_) | Source::Views(_));
         let raw = leaf.raw(walk);
         let shown = if constant || raw.is_absent() { Shown::Constant } else { Shown::Facts };
-        let value = match leaf.value(raw, walk) {
-            Ok(value) => value,
-            Err(why) => {
-                walk.frame.reader.gap(Gap { path: node.path.clone(), why });
-                return Shown::Nothing;
-            }
-        };
+        let value = leaf.value(raw, walk, &node.path);
         if !node.list {
             let one = match &*value {
                 Value::List(items) => items.first(),
@@ -438,15 +432,21 @@ impl Leaf {
         }
     }
 
-    /// The native value.
-    fn value<'a>(&'a self, raw: Cow<'a, Value>, walk: &Walk<'a>) -> Result<Cow<'a, Value>, String> {
-        if self.chain.lenses.is_empty() { Ok(raw) } else { self.chain.show(raw, walk.frame.index) }
+    /// The native value. A value that a lens does not know is a gap and counts as unset from there on, so that a default still holds.
+    fn value<'a>(&'a self, raw: Cow<'a, Value>, walk: &Walk<'a>, path: &Arc<str>) -> Cow<'a, Value> {
+        let mut value = raw;
+        for lens in &self.chain.lenses {
+            value = lens.show(value, walk.frame.index).unwrap_or_else(|why| {
+                walk.frame.reader.gap(Gap { path: path.clone(), why });
+                Cow::Owned(Value::Absent)
+            });
+        }
+        value
     }
 
     /// The native value as text, for keys and tests.
     pub fn text(&self, walk: &Walk<'_>) -> Option<String> {
-        let value = self.value(self.raw(walk), walk).ok()?;
-        match &*value {
+        match &*self.chain.show(self.raw(walk), walk.frame.index).ok()? {
             Value::Int(n) => Some(n.to_string()),
             Value::Str(text) => Some(text.to_string()),
             Value::Bool(b) => Some(b.to_string()),

@@ -170,3 +170,69 @@ fn the_mappings_have_no_errors_and_their_cases_hold() {
     let report = mapping::test(Path::new(env!("CARGO_MANIFEST_DIR")));
     assert!(report.is_good(), "{report}");
 }
+
+/// Adds the required fields that a structure lacks.
+fn missing(protocol: &Protocol, shown: &Shown, path: &str, out: &mut Vec<String>) {
+    for inner in &shown.inside {
+        missing(protocol, inner, &format!("{path}.{}", inner.name), out);
+    }
+    let def = protocol.native.lookup(&shown.ty).filter(|_| shown.whole == Whole::Structure);
+    let required = def.iter().flat_map(|d| &d.fields).filter(|f| !f.optional && !f.list);
+    let lacking = required.filter(|f| !shown.inside.iter().any(|i| *i.name == *f.name));
+    out.extend(lacking.map(|f| format!("{path}.{} ({})", f.name, shown.ty)));
+}
+
+/// What every target knows of every object; anything else may be unset.
+const IDENTITY: [&str; 11] = [
+    "name",
+    "uuid",
+    "home",
+    "home_pool_id",
+    "cpu_count",
+    "memory_bytes",
+    "full_name",
+    "version",
+    "build",
+    "root_folder_id",
+    "method",
+];
+
+fn identity(message: &str) -> Record {
+    let schema = &BUNDLE.schema;
+    let message = schema.message(message).unwrap();
+    let mut record = message.record();
+    for field in message.fields.iter().filter(|f| IDENTITY.contains(&f.name.as_str())) {
+        let value = match &field.ty {
+            FieldType::Str if field.name == "method" => Value::str("PowerOnVM_Task"),
+            FieldType::Str => Value::str("x"),
+            FieldType::Ref(kinds) => Value::Ref(ObjectId::derived(kinds[0], &["x"])),
+            _ => Value::Int(1 << 30),
+        };
+        record.set(field.slot, value);
+    }
+    record
+}
+
+#[test]
+fn what_is_shown_has_its_required_fields_however_little_is_known() {
+    let objects = Kind::ALL.iter().map(|kind| (*kind, Arc::new(identity(kind.message()))));
+    let mut world = World { objects: objects.collect(), view: "fleet" };
+    for view in ["fleet", "host"] {
+        world.view = view;
+        for protocol in BUNDLE.protocols() {
+            for map in protocol.objects() {
+                let record = identity(&BUNDLE.schema.get(map.union).unwrap().name);
+                let mut lacking = Vec::new();
+                for selection in map.properties(VersionIndex::NEWEST) {
+                    let mut tree = Tree::default();
+                    let id = ObjectId::derived(Kind::Vm, &["x"]);
+                    map.render(selection, id, &record, &world, VersionIndex::NEWEST, &mut tree);
+                    for shown in tree.shown() {
+                        missing(protocol, &shown, &shown.name, &mut lacking);
+                    }
+                }
+                assert_eq!(lacking, Vec::<String>::new(), "{} in {view}", map.native_type);
+            }
+        }
+    }
+}
