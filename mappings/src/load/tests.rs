@@ -28,7 +28,7 @@ fn says_what_is_wrong_and_what_to_do() {
                 "native type Hardware has no property `memoryMb`",
                 "did you mean `memoryMB`?",
                 "Hardware requires `memoryMB` (int); no row gives it",
-                "demo/protocol.toml:43:1",
+                "demo/protocol.toml:46:1",
             ][..],
         ),
         (

@@ -204,6 +204,64 @@ fn follows_references_both_ways() {
 }
 
 #[test]
+fn fills_required_fields_by_one_row() {
+    assert_eq!(vm("ability", &[]).unwrap(), "<ability type=Ability><a>false</a><b>true</b></ability>");
+}
+
+#[test]
+fn makes_items_of_objects() {
+    let bundle = demo();
+    let host = id(Kind::Host, 3);
+    let host_record = record(&bundle.schema, "Host", &[("name", Value::str("h"))]);
+    let world = World { objects: [(host, Arc::new(host_record))].into(), ..World::default() };
+    let gone = Value::Ref(id(Kind::Host, 4));
+    let fields = [("name", Value::str("a-b")), ("host_ids", Value::list([gone, Value::Ref(host)]))];
+    let pool = record(&bundle.schema, "StoragePool", &fields);
+    assert_eq!(
+        shown("Store", "mount", &pool, &world, NEWEST).unwrap(),
+        "<mount type=Mount[]><Mount type=Mount><key>Host:n3</key><name>h</name><store>StoragePool:n7</store></Mount></mount>"
+    );
+    assert_eq!(
+        shown("Store", "words", &pool, &world, NEWEST).unwrap(),
+        "<words type=string[]><string type=string>a</string><string type=string>b</string></words>"
+    );
+    let slot = |kind, name| bundle.schema.slot(kind, name).unwrap();
+    let map = bundle.protocol("demo").unwrap().object("Store").unwrap();
+    let deps = map.select("mount", NEWEST).unwrap().deps().clone();
+    let name = SlotSet::of(slot(Kind::Host, "name"));
+    assert_eq!(deps.hops, [(slot(Kind::StoragePool, "host_ids"), Kind::Host, name)]);
+}
+
+#[test]
+fn shows_a_part_by_the_table_that_fits() {
+    let bundle = demo();
+    let shows = |what: &str| {
+        let event = part(
+            "Event",
+            &[("what", Value::str(what)), ("time_ms", Value::Int(1)), ("vm_name", Value::str("w"))],
+        );
+        let service = record(&bundle.schema, "Service", &[("latest_event", event)]);
+        shown("Manager", "latest", &service, &World::default(), NEWEST)
+    };
+    assert_eq!(shows("vm.booted").unwrap(), "<latest type=BootEvent><at>@1</at><who>w</who></latest>");
+    assert_eq!(shows("vm.stopped").unwrap(), "<latest type=StopEvent><at>@1</at></latest>");
+    assert_eq!(shows("vm.else"), None);
+    let service = record(&bundle.schema, "Service", &[]);
+    assert_eq!(
+        shown("Manager", "big", &service, &World::default(), NEWEST).unwrap(),
+        "<big type=long>5</big>"
+    );
+}
+
+#[test]
+fn a_second_face_never_stands_for_its_object() {
+    let bundle = demo();
+    let protocol = bundle.protocol("demo").unwrap();
+    let machine = protocol.show(id(Kind::Vm, 7), &machine(&[]), &World::default()).unwrap();
+    assert_eq!(&*machine.native_type, "Machine");
+}
+
+#[test]
 fn knows_what_a_property_depends_on() {
     let bundle = demo();
     let map = bundle.protocol("demo").unwrap().object("Machine").unwrap();
@@ -244,7 +302,7 @@ fn lists_properties_in_wire_order() {
     let bundle = demo();
     let map = bundle.protocol("demo").unwrap().object("Machine").unwrap();
     let names: Vec<&str> = map.properties(NEWEST).map(crate::Selection::path).collect();
-    assert_eq!(names, ["name", "parent", "config", "runtime", "guest", "snapshot", "tags"]);
+    assert_eq!(names, ["name", "parent", "config", "runtime", "guest", "snapshot", "tags", "ability"]);
 }
 
 #[test]
