@@ -16,6 +16,8 @@ missing=()
 for package in "${packages[@]}"; do
     [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
 done
+# Rust and Go link with a C compiler; any one will do.
+command -v cc >/dev/null || missing+=(gcc libc6-dev)
 # A Python that is not Debian's own brings its venv along.
 if python3 -c 'import ensurepip, venv' 2>/dev/null; then
     kept=()
