@@ -136,7 +136,7 @@ impl Methods {
         let catalog = call.catalog();
         let own = call.receiver_type().ok_or_else(|| Fault::not_found(call.this.clone()))?;
         let named = format!("{}.{}", catalog.type_name(own), call.method);
-        if self.unimplemented.iter().any(|name| *name == named) {
+        if self.unimplemented.contains(&named) {
             return Err(Fault::not_implemented(call.method));
         }
         let served =

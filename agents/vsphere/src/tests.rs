@@ -110,7 +110,7 @@ pub(super) fn vm(n: u128, name: &str, state: pb::PowerState) -> Put {
                 ("name", name.into()),
                 ("uuid", uuid.uuid.to_string().into()),
                 ("instance_uuid", uuid.uuid.to_string().into()),
-                ("host_id", Value::Ref(id(Kind::Host, if n % 2 == 0 { 1 } else { 2 }))),
+                ("host_id", Value::Ref(id(Kind::Host, if n.is_multiple_of(2) { 1 } else { 2 }))),
                 ("power_state", (state as i32).into()),
                 ("connection", (pb::Connection::Connected as i32).into()),
                 ("cpu_count", Value::Int(2)),

@@ -121,7 +121,7 @@ async fn wait(call: &Call<'_>, wanted: &Wanted) -> Answer<Option<Reply>> {
             () = call.draining.cancelled() => return Err(canceled()),
             () = session.ended.cancelled() => return Err(canceled()),
         };
-        if !waits().is_some_and(|(_, now)| now == cancelled) {
+        if waits().is_none_or(|(_, now)| now != cancelled) {
             return Err(canceled());
         }
         if !woken {
