@@ -44,6 +44,8 @@ pub struct Volume {
 pub struct Surroundings {
     /// MHz of a CPU.
     pub cpu_mhz: i64,
+    /// Logical CPUs.
+    pub cpus: i64,
     /// By name, in the order of the names.
     pub pools: Vec<Pool>,
     /// By path.

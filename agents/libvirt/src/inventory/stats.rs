@@ -71,6 +71,22 @@ pub fn host_busy_ns(counters: &[(Arc<str>, i64)]) -> Option<i64> {
     busy.map(|(_, ns)| *ns).reduce(i64::saturating_add)
 }
 
+/// Seconds since the host's boot: what its CPUs spent, idle or not, since then. Less what a hypervisor below stole, so it falls behind
+/// a little on a virtual host.
+pub fn host_uptime_s(counters: &[(Arc<str>, i64)], cpus: i64) -> Option<i64> {
+    let kinds = counters.iter().filter(|(name, _)| matches!(&**name, "kernel" | "user" | "idle" | "iowait"));
+    let spent = kinds.map(|(_, ns)| *ns).reduce(i64::saturating_add)?;
+    spent.checked_div(cpus).map(|ns| ns / 1_000_000_000).filter(|s| *s > 0)
+}
+
+/// When the host booted, Unix milliseconds: as known, unless the new figure is so much later that it booted again.
+pub fn host_boot_ms(known: Option<i64>, now_ms: i64, uptime_s: i64) -> i64 {
+    /// More than the figure falls behind between two looks, less than anybody's time between two boots.
+    const SLACK_MS: i64 = 600_000;
+    let figured = now_ms.saturating_sub(uptime_s.saturating_mul(1000));
+    known.filter(|known| figured.saturating_sub(*known) < SLACK_MS).unwrap_or(figured)
+}
+
 /// Memory in use on the host, bytes, from `NODE_GET_MEMORY_STATS` over all cells.
 pub fn host_used_bytes(counters: &[(Arc<str>, i64)]) -> Option<i64> {
     let find = |name: &str| counters.iter().find(|(n, _)| &**n == name).map(|(_, kib)| *kib);
@@ -113,5 +129,11 @@ mod tests {
         let cpu = [("kernel", 3), ("user", 4), ("idle", 90)].map(|(n, v)| (Arc::from(n), v));
         assert_eq!(host_busy_ns(&cpu), Some(7));
         assert_eq!((host_busy_ns(&[]), host_used_bytes(&[])), (None, None));
+        let spent =
+            [("kernel", 3), ("user", 4), ("idle", 13)].map(|(n, s)| (Arc::from(n), s * 1_000_000_000));
+        assert_eq!((host_uptime_s(&spent, 2), host_uptime_s(&spent, 0)), (Some(10), None));
+        assert_eq!(host_boot_ms(None, 20_000, 10), 10_000);
+        assert_eq!(host_boot_ms(Some(9_000), 20_000, 10), 9_000);
+        assert_eq!(host_boot_ms(Some(9_000), 10_000_000, 10), 9_990_000);
     }
 }

@@ -187,7 +187,8 @@ impl Reader {
         };
         let mut record = host::lift(&self.schema, &answers, address);
         let mut seen = Vec::new();
-        let mut around = Surroundings { cpu_mhz: answers.node.mhz, ..Surroundings::default() };
+        let mut around =
+            Surroundings { cpu_mhz: answers.node.mhz, cpus: answers.node.cpus, ..Surroundings::default() };
         for net in api.networks().await? {
             seen.extend(self.read_network(api, &names, &net, &mut around).await?);
         }
@@ -525,12 +526,23 @@ impl Reader {
         let names = self.names()?;
         let cpu = api.node_counters("NODE_GET_CPU_STATS", "cpuNum").await?;
         let memory = api.node_counters("NODE_GET_MEMORY_STATS", "cellNum").await?;
-        let mhz = self.around.read().cpu_mhz;
+        let (mhz, cpus) = {
+            let around = self.around.read();
+            (around.cpu_mhz, around.cpus)
+        };
         let mut fields = BTreeMap::new();
         if let Some(spent) = stats::host_busy_ns(&cpu) {
             fields.insert("cpu_usage_mhz", self.usage(names.host(), spent, mhz));
         }
         fields.insert("memory_usage_bytes", stats::host_used_bytes(&memory));
+        if let Some(uptime) = stats::host_uptime_s(&cpu, cpus) {
+            let record = self.inventory.record(names.host());
+            let known = record.and_then(|r| get(&self.schema, &r, "boot_time_ms").as_int());
+            let now = self.clock.now_ms();
+            let booted = stats::host_boot_ms(known, now, uptime);
+            fields.insert("boot_time_ms", Some(booted));
+            fields.insert("uptime_s", Some(now.saturating_sub(booted) / 1000));
+        }
         let values = fields
             .into_iter()
             .filter_map(|(field, value)| Some((self.schema.slot(Kind::Host, field)?, Value::Int(value?))));

@@ -225,6 +225,8 @@ async fn what_virsh_does_behind_our_back_is_seen() {
     let host = bench.target.host().unwrap();
     bench.until("busy", |b| b.field(host, "cpu_usage_mhz").as_int().is_some()).await;
     assert!(bench.field(host, "memory_usage_bytes").as_int() > Some(0));
+    assert!(bench.field(host, "uptime_s").as_int() > Some(0));
+    assert!(bench.field(host, "boot_time_ms").as_int() > Some(0));
     rig.virsh(&["suspend", "two"]);
     bench.until_power(vm, PowerState::Paused).await;
     assert_eq!(bench.field(vm, "boot_time_ms"), booted);
