@@ -8,7 +8,7 @@
 //! comparison false (`!=`, the opposite of `==`, true); an unset truth value counts as false. Overflow and division by zero are unset
 //! and tell the reader's `gap`.
 //!
-//! Limits: 4,096 characters, nesting of 64.
+//! Limits: 4,096 characters, 512 words and signs, nesting of 64.
 
 mod check;
 mod eval;
@@ -24,6 +24,8 @@ pub(crate) use eval::walk;
 
 /// Longest text of an expression.
 pub(crate) const MAX_LENGTH: usize = 4096;
+/// Most words and signs of an expression: a chain of operators nests as deep as it is long.
+pub(crate) const MAX_TOKENS: usize = 512;
 /// Deepest nesting of an expression.
 pub(crate) const MAX_DEPTH: usize = 64;
 

@@ -27,6 +27,9 @@ mod writers;
 
 pub(crate) use source::union_path;
 
+/// Most names in a native path.
+const MAX_NAMES: usize = 32;
+
 /// What is known of a compiled row, for people.
 #[derive(Clone, Debug)]
 pub struct RowInfo {
@@ -237,6 +240,10 @@ impl<'a> Compiler<'a> {
                 None => Segment { name: Arc::from(part), narrow: None },
             })
             .collect();
+        if segments.len() > MAX_NAMES {
+            self.findings.error(row.path_span, format!("a native path has at most {MAX_NAMES} names"));
+            return None;
+        }
         if segments.iter().any(|s| s.name.is_empty()) {
             let help = Some("names with dots between them, `config.hardware.memoryMB`".to_owned());
             self.findings.error_help(row.path_span, format!("`{}` is not a native path", row.path), help);

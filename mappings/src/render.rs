@@ -375,6 +375,10 @@ impl Compiled {
             out.text(node.place.meta(role), text);
             return Shown::Facts;
         }
+        if let (Source::Slot(slot), [], false) = (&leaf.source, leaf.chain.lenses.as_slice(), node.list) {
+            let wrote = leaf.write(node, walk.frame.item.get(*slot), node.place.meta(role), walk, out);
+            return if wrote { Shown::Facts } else { Shown::Nothing };
+        }
         let constant = matches!(leaf.source, Source::Const(_) | Source::Views(_));
         let raw = leaf.raw(walk);
         let shown = if constant || raw.is_absent() { Shown::Constant } else { Shown::Facts };

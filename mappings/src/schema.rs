@@ -236,8 +236,9 @@ impl NativeSchema {
     pub fn family(&self, id: TypeId) -> Vec<TypeId> {
         let mut all = vec![id];
         let mut at = 0;
-        while let Some(heirs) = all.get(at).and_then(|id| self.get(*id)).map(|t| t.heirs.clone()) {
-            all.extend(heirs);
+        while let Some(heirs) = all.get(at).and_then(|id| self.get(*id)).map(|t| &t.heirs) {
+            // A type that is above itself is counted once.
+            all.extend(heirs.iter().filter(|h| at < self.types.len() && **h != id));
             at += 1;
         }
         all

@@ -79,12 +79,17 @@ pub(crate) fn object(name: &Arc<str>, span: Span, table: &Table, findings: &mut 
         fields.get("when").filter(|i| i.as_table().is_none()).and_then(|i| placed(i, "`when`", findings));
     let is_abstract = fields.bool("abstract", findings).unwrap_or(false);
     let rows = fields.table("rows", findings).map(|t| rows(t, findings)).unwrap_or_default();
+    let mut when = when;
     let mut whens = Vec::new();
-    // `when` is both the object's own condition (a text) and the table of its parts' conditions.
+    // `when` is the object's own condition (a text) or the table of its parts' conditions, where its own is called `this`.
     if let Some(Item { node: Node::Table(parts), .. }) = table.get("when") {
         for entry in &parts.entries {
             if let Some(condition) = placed(&entry.value, "a condition", findings) {
-                whens.push(((entry.key.clone(), entry.key_span), condition));
+                if &*entry.key == "this" {
+                    when = Some(condition);
+                } else {
+                    whens.push(((entry.key.clone(), entry.key_span), condition));
+                }
             }
         }
     }

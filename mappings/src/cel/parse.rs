@@ -1,6 +1,6 @@
 //! Text -> tree, with the place of every node.
 
-use super::{Arithmetic, Compare, MAX_DEPTH, MAX_LENGTH};
+use super::{Arithmetic, Compare, MAX_DEPTH, MAX_LENGTH, MAX_TOKENS};
 
 /// A node and the byte where it begins in the text.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,6 +60,12 @@ fn tokens(text: &str) -> Result<Vec<(usize, Token)>, SyntaxError> {
     loop {
         rest = rest.trim_start();
         let at = text.len() - rest.len();
+        if out.len() > MAX_TOKENS {
+            return Err(SyntaxError {
+                at,
+                message: format!("an expression has at most {MAX_TOKENS} words and signs"),
+            });
+        }
         let Some(first) = rest.chars().next() else {
             out.push((at, Token::End));
             return Ok(out);

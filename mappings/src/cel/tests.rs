@@ -89,6 +89,15 @@ fn reports_what_is_wrong_and_where() {
 }
 
 #[test]
+fn refuses_what_is_too_long_or_too_deep() {
+    let long = program(&format!("1{}", " + 1".repeat(300))).unwrap_err();
+    assert!(long.contains("at most 512 words and signs"), "{long}");
+    let deep = program(&format!("{}1{}", "(".repeat(100), ")".repeat(100))).unwrap_err();
+    assert!(deep.contains("nested deeper than 64"), "{deep}");
+    assert!(program(&format!("1{}", " + 1".repeat(200))).is_ok());
+}
+
+#[test]
 fn knows_what_it_reads() {
     let reads = program("self.host_id->name == self.name").unwrap().reads;
     let schema = Schema::base();

@@ -64,3 +64,11 @@ fn reads_the_imported_vim_schema() {
     assert!(vm.field("name").is_some() && vm.field("config").is_some());
     assert!(schema.version("8.0.3.0").is_some());
 }
+
+#[test]
+fn a_type_above_itself_ends() {
+    let (schema, _) = schema("versions 1\ndata A : B\n  x int\ndata B : A\n");
+    let a = schema.named("A").unwrap();
+    assert_eq!(schema.family(a).len(), 2);
+    assert!(schema.is_a(a, schema.named("B").unwrap()));
+}
