@@ -11,7 +11,8 @@ const RULE: &[(&str, &[&str])] = &[
     ("bus", &["union"]),
     ("inventory", &["union"]),
     ("guard", &["union"]),
-    ("lane", &["union", "mapping", "inventory", "bus", "guard"]),
+    ("store", &["union"]),
+    ("lane", &["union", "mapping", "inventory", "bus", "store", "guard"]),
     ("front", &["wire", "union", "guard", "bus"]),
     ("vsphere", PROTOCOL),
     ("libvirt", PROTOCOL),
@@ -22,8 +23,20 @@ const RULE: &[(&str, &[&str])] = &[
     ("benches", ALL),
 ];
 const PROTOCOL: &[&str] = &["front", "wire", "mapping", "inventory", "bus", "lane", "union", "guard"];
-const ALL: &[&str] =
-    &["union", "wire", "mapping", "bus", "inventory", "guard", "lane", "front", "vsphere", "libvirt", "sim"];
+const ALL: &[&str] = &[
+    "union",
+    "wire",
+    "mapping",
+    "bus",
+    "inventory",
+    "guard",
+    "store",
+    "lane",
+    "front",
+    "vsphere",
+    "libvirt",
+    "sim",
+];
 /// Every protocol crate has these files; one that has no use for one says why in it.
 const FILES: &[&str] = &[
     "lib.rs",

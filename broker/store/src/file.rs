@@ -1,0 +1,175 @@
+//! The store in a file: reads in the caller, writes by one thread that takes what has come in together and syncs once.
+//!
+//! ```text
+//! commit ─▶ queue (bounded; full: Busy) ─▶ writer thread: as many as are there, at most a group ─▶ one fdatasync ─▶ each its answer
+//! ```
+
+use crate::{
+    batch::{Batch, Committed, Epoch},
+    db::{Db, Shared, create},
+    error::StoreError,
+    medium::{FileMedium, Medium},
+    store::{Health, Row, Scan, Store},
+    table::Table,
+};
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+    thread::JoinHandle,
+};
+use tokio::sync::oneshot;
+
+/// Commits that may wait for the writer.
+pub const QUEUE: usize = 1_024;
+/// Commits that are written together at most.
+const GROUP: usize = 256;
+/// Bytes that are written together, about.
+const GROUP_BYTES: usize = 16 << 20;
+
+type Reply<T> = Box<dyn FnOnce(T) + Send>;
+
+enum Job {
+    Commit(Batch, Epoch, Reply<Result<Committed, StoreError>>),
+    Reopen(Reply<Result<(), StoreError>>),
+}
+
+/// A store in a file. Dropping it writes what waits and releases the file.
+#[derive(Debug)]
+pub struct FileStore {
+    shared: Arc<Shared>,
+    jobs: Mutex<Option<SyncSender<Job>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl FileStore {
+    /// Opens the store at `path`, after verifying it; makes an empty one when there is no file. The directory must exist.
+    ///
+    /// Blocks for as long as it takes to read the file once.
+    pub fn open_or_create(path: impl Into<PathBuf>) -> Result<Arc<FileStore>, StoreError> {
+        let medium: Arc<dyn Medium> = Arc::new(FileMedium(path.into()));
+        match FileStore::open(Arc::clone(&medium)) {
+            Err(StoreError::Missing { .. }) => {
+                FileStore::create(&*medium)?;
+                FileStore::open(medium)
+            }
+            opened => opened,
+        }
+    }
+
+    /// Makes an empty store where there is none.
+    pub fn create(medium: &dyn Medium) -> Result<(), StoreError> {
+        create(medium)
+    }
+
+    /// Opens a store, after verifying it. Nothing is written to one that does not verify.
+    pub fn open(medium: Arc<dyn Medium>) -> Result<Arc<FileStore>, StoreError> {
+        FileStore::start(Db::open(medium)?)
+    }
+
+    /// Opens a store that [`open`](FileStore::open) refused, for reading: what verifies is read, and a row that is not found is
+    /// [`StoreError::Unverified`]. `reason` is why it was refused; commits name it.
+    pub fn open_damaged(medium: Arc<dyn Medium>, reason: StoreError) -> Result<Arc<FileStore>, StoreError> {
+        FileStore::start(Db::open_damaged(medium, reason)?)
+    }
+
+    fn start(db: Db) -> Result<Arc<FileStore>, StoreError> {
+        let shared = Arc::clone(&db.shared);
+        let (jobs, queue) = sync_channel(QUEUE);
+        let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || run(db, &queue));
+        let thread = thread
+            .map_err(|e| StoreError::Io { file: "the writer thread".to_owned(), what: e.to_string() })?;
+        Ok(Arc::new(FileStore { shared, jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)) }))
+    }
+
+    fn send(&self, job: Job) -> Result<(), StoreError> {
+        match self.jobs.lock().as_ref().map(|jobs| jobs.try_send(job)) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(TrySendError::Full(_))) => Err(StoreError::Busy { waiting: QUEUE }),
+            Some(Err(TrySendError::Disconnected(_))) | None => Err(StoreError::Closed),
+        }
+    }
+
+    /// [`commit`](Store::commit) for callers that cannot wait otherwise: blocks the thread for about one sync of the disk.
+    pub fn commit_blocking(&self, batch: Batch, epoch: Epoch) -> Result<Committed, StoreError> {
+        let (sender, receiver) = sync_channel(1);
+        let reply = move |result| {
+            // Nobody listens: the caller's thread is gone, and its answer with it.
+            drop(sender.send(result));
+        };
+        self.send(Job::Commit(batch, epoch, Box::new(reply)))?;
+        receiver.recv().unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Verifies and opens the file again, after the cause of a failure is gone (room on the disk).
+    pub async fn reopen(&self) -> Result<(), StoreError> {
+        let (sender, receiver) = oneshot::channel();
+        self.send(Job::Reopen(Box::new(move |result| drop(sender.send(result)))))?;
+        receiver.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Writes what waits and releases the file. Blocks until it is done.
+    pub fn close(&self) {
+        drop(self.jobs.lock().take());
+        let thread = self.thread.lock().take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the store's writer thread panicked");
+        }
+    }
+}
+
+impl Drop for FileStore {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn run(mut db: Db, queue: &Receiver<Job>) {
+    let mut next = queue.recv().ok();
+    while let Some(job) = next.take() {
+        let (mut group, mut replies, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let mut job = Some(job);
+        while let Some(Job::Commit(batch, epoch, reply)) = job {
+            bytes += batch.size();
+            group.push((batch, epoch));
+            replies.push(reply);
+            job = if group.len() < GROUP && bytes < GROUP_BYTES { queue.try_recv().ok() } else { None };
+        }
+        if !group.is_empty() {
+            for (reply, result) in replies.into_iter().zip(db.commit(&group)) {
+                reply(result);
+            }
+        }
+        if let Some(Job::Reopen(reply)) = job {
+            reply(db.reopen());
+        }
+        next = queue.recv().ok();
+    }
+    db.close();
+}
+
+#[async_trait]
+impl Store for FileStore {
+    async fn commit(&self, batch: Batch, epoch: Epoch) -> Result<Committed, StoreError> {
+        batch.check()?;
+        let (sender, receiver) = oneshot::channel();
+        self.send(Job::Commit(batch, epoch, Box::new(move |result| drop(sender.send(result)))))?;
+        receiver.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    async fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.shared.get(table, key)
+    }
+
+    async fn scan(&self, table: Table, scan: Scan) -> Result<Vec<Row>, StoreError> {
+        self.shared.scan(table, &scan)
+    }
+
+    fn health(&self) -> Health {
+        self.shared.health()
+    }
+}
