@@ -4,3 +4,4 @@ mod lane;
 mod native;
 mod rig;
 mod target;
+mod wire;
