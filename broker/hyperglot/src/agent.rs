@@ -23,6 +23,9 @@ use union::{Clock, Ids, Kind, Value, pb::Connection};
 /// How long the start waits for a hypervisor before it goes on without its facts.
 const SETTLE: Duration = Duration::from_secs(20);
 
+/// How often something that is waited for is looked for.
+pub const LOOK: Duration = Duration::from_millis(200);
+
 type Settled = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
 /// One process's targets and everything over them.
@@ -123,10 +126,14 @@ impl Agent {
         let mut told = false;
         while self.inventory.count(Kind::Host) == 0 {
             if !told {
-                tracing::warn!("no target has given its facts yet; listeners open when one has");
+                let names: Vec<String> = self.targets().into_iter().map(|target| target.name).collect();
+                say::notice(format_args!(
+                    "waiting for the first facts of {}; listeners open when they are here",
+                    names.join(", ")
+                ));
                 told = true;
             }
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            tokio::time::sleep(LOOK).await;
         }
     }
 
@@ -243,13 +250,16 @@ fn machine() -> String {
 
 /// Says what is managed when the configuration names no target, and how it was found.
 pub fn local_targets() -> Result<Vec<TargetConfig>, Failure> {
-    let Some((uri, socket)) = find::libvirt() else {
-        return Err(Failure::other(
+    let (uri, socket) = find::libvirt().map_err(|silent| {
+        let silent: String =
+            silent.iter().map(|(socket, why)| format!(" {} does not answer: {why}.", socket.display())).collect();
+        Failure::Other(format!(
             "no target is configured and no local libvirt was found: expected its socket at /run/libvirt/libvirt-sock, \
-             /run/libvirt/virtqemud-sock or in $XDG_RUNTIME_DIR/libvirt. Start libvirt, or name a target in the configuration:\n\n\
-             [[target]]\nprotocol = \"libvirt\"\nuri = \"qemu+tcp://HOST/system\"",
-        ));
-    };
+             /run/libvirt/virtqemud-sock or in $XDG_RUNTIME_DIR/libvirt.{silent} Start libvirt (and be a member of its \
+             group, usually `libvirt`), or name a target in a configuration and give it with --config FILE:\n\n\
+             [[target]]\nprotocol = \"libvirt\"\nuri = \"qemu+tcp://HOST/system\""
+        ))
+    })?;
     say::notice(format_args!("found libvirt at {} and manage it as {uri}", socket.display()));
     Ok(vec![TargetConfig {
         protocol: "libvirt".into(),

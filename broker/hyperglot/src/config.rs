@@ -19,7 +19,8 @@
 
 use serde::Deserialize;
 use std::{
-    fs,
+    collections::BTreeSet,
+    fmt, fs,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -55,7 +56,7 @@ pub struct Config {
 }
 
 /// The message bus: somebody's own NATS by `url`, or a supervised nats-server on `port`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bus {
     /// `nats://user:password@host:4222` or `tls://…`; no server is started then.
@@ -67,6 +68,16 @@ pub struct Bus {
     /// The nats-server program. Default: `HYPERGLOT_NATS_SERVER`, then beside this program, then `PATH`.
     #[serde(default)]
     pub server: Option<PathBuf>,
+}
+
+impl fmt::Debug for Bus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bus")
+            .field("url", &self.url.as_deref().map(without_passwords))
+            .field("port", &self.port)
+            .field("server", &self.server)
+            .finish()
+    }
 }
 
 /// A hypervisor, or a simulated one.
@@ -222,7 +233,11 @@ impl Config {
                 .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?,
         };
         let config: Config = toml::from_str(&text)
-            .map_err(|e| ConfigError::Malformed { path: shown.clone(), message: e.to_string() })?;
+            // The message shows the line as it is written.
+            .map_err(|e| ConfigError::Malformed {
+                path: shown.clone(),
+                message: without_passwords(&e.to_string()),
+            })?;
         config.check().map_err(|message| ConfigError::Contradiction { path: shown, message })?;
         Ok(config)
     }
@@ -238,13 +253,18 @@ impl Config {
         if self.bus.url.is_some() && (self.bus.port.is_some() || self.bus.server.is_some()) {
             return Err("[bus]: give either `url` for your own NATS, or `port` and `server` for the one that is started".into());
         }
+        let mut names = BTreeSet::new();
         for target in &self.targets {
             target.check()?;
+            if !names.insert(target.shown()) {
+                return Err(format!(
+                    "two [[target]] are called {}: give each a `name` of its own",
+                    target.shown()
+                ));
+            }
         }
         for (i, front) in self.fronts.iter().enumerate() {
-            if front.host.is_some() && front.view == ViewKind::Fleet {
-                return Err(format!("[[front]] {}: `host` goes with view = \"host\"", front.listen));
-            }
+            front.check()?;
             if self
                 .fronts
                 .iter()
@@ -253,6 +273,12 @@ impl Config {
             {
                 return Err(format!(
                     "two [[front]] listen on {}: give each its own address or port",
+                    front.listen
+                ));
+            }
+            if self.metrics.listen == Some(front.listen) && front.listen.port() != 0 {
+                return Err(format!(
+                    "[metrics] and a [[front]] listen on {}: give each its own",
                     front.listen
                 ));
             }
@@ -274,10 +300,12 @@ impl Target {
             ("sim", _) => {
                 Err("[[target]] protocol = \"sim\": expected either `inventory` or `generate`".into())
             }
-            (_, (true, false, false)) => Ok(()),
-            (protocol, _) => Err(format!(
-                "[[target]] protocol = \"{protocol}\": expected `uri` and neither `inventory` nor `generate`"
-            )),
+            ("libvirt", (true, false, false)) => Ok(()),
+            ("libvirt", _) => Err(
+                "[[target]] protocol = \"libvirt\": expected `uri` and neither `inventory` nor `generate`"
+                    .into(),
+            ),
+            (other, _) => Err(format!("[[target]] protocol = \"{other}\": expected libvirt or sim")),
         }
     }
 
@@ -285,6 +313,44 @@ impl Target {
     pub fn shown(&self) -> String {
         self.name.clone().or_else(|| self.uri.clone()).unwrap_or_else(|| self.protocol.clone())
     }
+}
+
+impl Front {
+    fn check(&self) -> Result<(), String> {
+        if self.protocol != "vsphere" {
+            return Err(format!("[[front]] protocol = \"{}\": expected vsphere", self.protocol));
+        }
+        if self.host.is_some() && self.view == ViewKind::Fleet {
+            return Err(format!("[[front]] {}: `host` goes with view = \"host\"", self.listen));
+        }
+        if !self.tls && !self.listen.ip().to_canonical().is_loopback() {
+            return Err(format!(
+                "[[front]] {}: tls = false would let passwords cross the network readable; expected tls = true, or a \
+                 loopback address",
+                self.listen
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// `text` with the login of every `scheme://user:password@` in it left out.
+fn without_passwords(text: &str) -> String {
+    let mut parts = text.split("://");
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        shown.push_str("://");
+        let end = part.find(|c: char| c.is_whitespace() || c == '"' || c == '\'').unwrap_or(part.len());
+        let (address, rest) = part.split_at_checked(end).unwrap_or((part, ""));
+        if let Some((_, after)) = address.rsplit_once('@') {
+            shown.push_str("…@");
+            shown.push_str(after);
+        } else {
+            shown.push_str(address);
+        }
+        shown.push_str(rest);
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -323,10 +389,34 @@ mod tests {
             ),
             ("[metrics]\nlisten = \"0.0.0.0:1\"", "loopback"),
             ("domain = \"A b\"", "lower case"),
+            ("[[target]]\nprotocol = \"xen\"\nuri = \"x\"", "expected libvirt or sim"),
+            (
+                "[[target]]\nprotocol = \"sim\"\ngenerate = { vms = 1, hosts = 1 }\n[[target]]\nprotocol = \"sim\"\ngenerate = { vms = 1, hosts = 1 }",
+                "two [[target]] are called sim",
+            ),
+            ("[[front]]\nprotocol = \"ec2\"\nview = \"fleet\"\nlisten = \"127.0.0.1:1\"", "expected vsphere"),
+            (
+                "[[front]]\nprotocol = \"vsphere\"\nview = \"fleet\"\nlisten = \"0.0.0.0:1\"\ntls = false",
+                "cross the network readable",
+            ),
+            (
+                "[metrics]\nlisten = \"127.0.0.1:1\"\n[[front]]\nprotocol = \"vsphere\"\nview = \"fleet\"\nlisten = \"127.0.0.1:1\"",
+                "give each its own",
+            ),
         ] {
             let error = load(text).unwrap_err();
             assert!(error.contains(said), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        let text = "[bus]\nurl = \"nats://me:hush@h:4222\"";
+        let error = load(&format!("{text} oops\n")).unwrap_err();
+        assert!(error.contains("line 2") && error.contains("nats://…@h:4222"), "{error}");
+        assert!(!error.contains("hush"), "{error}");
+        assert!(!format!("{:?}", toml::from_str::<Config>(text).unwrap()).contains("hush"));
+        assert_eq!(without_passwords("a://b:c@d, e://f 'g://h@i'"), "a://…@d, e://f 'g://…@i'");
     }
 
     #[test]

@@ -1,24 +1,35 @@
 //! Opens the configured listeners over views of the agent's inventory, one view a kind of front.
+//!
+//! ```text
+//! host known, or fleet ─▶ open
+//! host not known ─┬─ a target has not answered yet ─▶ late: opened when the host appears
+//!                 └─ all have ─▶ refused: says which hosts there are
+//! ```
 
 use crate::{
     Failure,
-    agent::Agent,
+    agent::{Agent, LOOK},
     config::{Front as FrontConfig, ViewKind},
     metrics::Metrics,
+    say,
     status::FrontStatus,
 };
-use ::front::{Limits, Listener, ca::Ca, tls::TlsConfig};
+use ::front::{BindError, Limits, Listener, ca::Ca, tls::TlsConfig};
 use guard::Guard;
 use inventory::{Layout, Skeleton, View};
 use mapping::Protocol;
-use std::{sync::Arc, time::Duration};
+use parking_lot::Mutex;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use union::{Kind, ObjectId};
 
-/// How long a host view waits for its host's first facts.
-const HOST_WITHIN: Duration = Duration::from_secs(60);
-
 /// An open front.
-pub struct Open {
+struct Open {
     protocol: String,
     view: &'static str,
     tls: bool,
@@ -26,8 +37,7 @@ pub struct Open {
 }
 
 impl Open {
-    /// What `hyperglot status` says of it.
-    pub fn status(&self) -> FrontStatus {
+    fn status(&self) -> FrontStatus {
         FrontStatus {
             protocol: self.protocol.clone(),
             view: self.view.to_owned(),
@@ -37,25 +47,85 @@ impl Open {
     }
 }
 
-/// Opens all of them.
-pub async fn open(
-    fronts: &[FrontConfig],
-    agent: &Arc<Agent>,
-    guard: &Arc<Guard>,
-    ca: &Arc<Ca>,
-    metrics: &Arc<Metrics>,
-) -> Result<Vec<Open>, Failure> {
-    let mut open = Vec::new();
-    for config in fronts {
-        let protocol = agent.bundle.protocol(&config.protocol);
-        let protocol = protocol.filter(|_| config.protocol == "vsphere").ok_or_else(|| {
-            Failure::other(format!("[[front]] protocol = \"{}\": expected vsphere", config.protocol))
-        })?;
-        let word = match config.view {
-            ViewKind::Fleet => "fleet",
-            ViewKind::Host => "host",
-        };
-        let view = view(config, word, protocol, agent).await?;
+/// What every front is opened with.
+pub struct With {
+    /// The facts and lanes.
+    pub agent: Arc<Agent>,
+    /// The users.
+    pub guard: Arc<Guard>,
+    /// Who signs the certificates.
+    pub ca: Arc<Ca>,
+    /// The figures.
+    pub metrics: Arc<Metrics>,
+    /// As many connections as a listener may hold.
+    pub limits: Limits,
+}
+
+/// The open listeners.
+#[derive(Default)]
+pub struct Fronts {
+    open: Mutex<Vec<Open>>,
+    ready: AtomicBool,
+}
+
+impl Fronts {
+    /// Whether those that can be are open.
+    pub fn ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// What `hyperglot status` says of them.
+    pub fn status(&self) -> Vec<FrontStatus> {
+        self.open.lock().iter().map(Open::status).collect()
+    }
+
+    /// Opens those whose host is known; the others come back.
+    pub fn open<'c>(&self, fronts: &'c [FrontConfig], with: &With) -> Result<Vec<&'c FrontConfig>, Failure> {
+        let mut late = Vec::new();
+        for config in fronts {
+            match layout(config, &with.agent)? {
+                Some(layout) => self.open_one(config, layout, with)?,
+                None => late.push(config),
+            }
+        }
+        self.ready.store(true, Ordering::Release);
+        Ok(late)
+    }
+
+    /// Opens each of `late` when its host appears. Never ends but by a failure.
+    pub async fn open_late(&self, mut late: Vec<&FrontConfig>, with: &With) -> Result<(), Failure> {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let mut still = Vec::new();
+            for config in late {
+                match layout(config, &with.agent)? {
+                    Some(layout) => {
+                        self.open_one(config, layout, with)?;
+                        say::notice(format_args!("the host view on {} is open", config.listen));
+                    }
+                    None => still.push(config),
+                }
+            }
+            late = still;
+            if late.is_empty() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// Closes all of them, each within `patience`.
+    pub async fn drain(&self, patience: Duration) {
+        let mut draining = tokio::task::JoinSet::new();
+        for front in self.open.lock().drain(..) {
+            draining.spawn(front.serving.drain(patience));
+        }
+        while draining.join_next().await.is_some() {}
+    }
+
+    fn open_one(&self, config: &FrontConfig, layout: Layout, with: &With) -> Result<(), Failure> {
+        let agent = &with.agent;
+        let word = word(config);
+        let view = View::new(word, &agent.inventory, layout);
         let name = format!("{}-{word}-{}", config.protocol, config.listen.port());
         let tls = match config.tls {
             false => None,
@@ -63,32 +133,51 @@ pub async fn open(
                 let mut names = config.names.clone();
                 names.push(config.listen.ip().to_string());
                 let names: Vec<String> = names.into_iter().filter(|n| n != "0.0.0.0" && n != "::").collect();
-                let leaf = ca.leaf(&name, &names).map_err(Failure::other)?;
+                let leaf = with.ca.leaf(&name, &names).map_err(Failure::other)?;
                 Some(TlsConfig::new(leaf).map_err(Failure::other)?)
             }
         };
-        let listener = Listener::bind(config.listen, tls, limits(fronts.len())).map_err(|e| {
-            let why = std::error::Error::source(&e).map(|s| format!(": {s}")).unwrap_or_default();
-            Failure::other(format!("{e}{why}"))
-        })?;
-        let listener = listener.observed(metrics.front(&name));
+        let listener =
+            Listener::bind(config.listen, tls, with.limits).map_err(|e| cannot_listen("[[front]]", &e))?;
+        let listener = listener.observed(with.metrics.front(&name));
         let deps = vsphere::front::Deps {
             bundle: Arc::clone(&agent.bundle),
             view,
             owner: Arc::clone(&agent.owner),
-            guard: Arc::clone(guard),
+            guard: Arc::clone(&with.guard),
             tasks: Arc::clone(&agent.tasks),
             clock: Arc::clone(&agent.clock),
             ids: Arc::clone(&agent.ids),
         };
         let serving = vsphere::front::serve(listener, deps).map_err(Failure::other)?;
-        open.push(Open { protocol: config.protocol.clone(), view: word, tls: config.tls, serving });
+        let open = Open { protocol: config.protocol.clone(), view: word, tls: config.tls, serving };
+        self.open.lock().push(open);
+        Ok(())
     }
-    Ok(open)
+}
+
+/// Says early that an address cannot be had: the listeners themselves open only when there is something to show.
+pub fn check_addresses(fronts: &[FrontConfig]) -> Result<(), Failure> {
+    for config in fronts {
+        std::net::TcpListener::bind(config.listen)
+            .map_err(|source| BindError::Bind { addr: config.listen, source })
+            .map_err(|e| cannot_listen("[[front]]", &e))?;
+    }
+    Ok(())
+}
+
+/// Why a listener of `section` did not open, and what to do.
+pub fn cannot_listen(section: &str, error: &BindError) -> Failure {
+    let why = std::error::Error::source(error).map(|s| format!(": {s}")).unwrap_or_default();
+    let help = match error {
+        BindError::Bind { .. } => format!("; choose another `listen` in {section}, or stop what uses it"),
+        BindError::PlainOnlyOnLoopback { .. } => String::new(),
+    };
+    Failure::other(format!("{error}{why}{help}"))
 }
 
 /// As many connections as the process may hold files for, shared between the listeners; half of the files are for everything else.
-fn limits(listeners: usize) -> Limits {
+pub fn limits(listeners: usize) -> Limits {
     let usual = Limits::default();
     let text = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let line = text.lines().find(|line| line.starts_with("Max open files"));
@@ -97,27 +186,26 @@ fn limits(listeners: usize) -> Limits {
     Limits { connections: usual.connections.min(share.max(16)), ..usual }
 }
 
-/// Closes all of them, each within `patience`.
-pub async fn drain(open: Vec<Open>, patience: Duration) {
-    let mut draining = tokio::task::JoinSet::new();
-    for front in open {
-        draining.spawn(front.serving.drain(patience));
+fn word(config: &FrontConfig) -> &'static str {
+    match config.view {
+        ViewKind::Fleet => "fleet",
+        ViewKind::Host => "host",
     }
-    while draining.join_next().await.is_some() {}
 }
 
-async fn view(
-    config: &FrontConfig,
-    word: &str,
-    protocol: &Protocol,
-    agent: &Arc<Agent>,
-) -> Result<Arc<View>, Failure> {
-    let names = skeleton(protocol, word);
-    let layout = match config.view {
-        ViewKind::Fleet => Layout::Fleet(names),
-        ViewKind::Host => Layout::Host(host(config, agent).await?, names),
-    };
-    Ok(View::new(word, &agent.inventory, layout))
+/// How a front arranges the facts; `None` while its host is not known.
+fn layout(config: &FrontConfig, agent: &Agent) -> Result<Option<Layout>, Failure> {
+    let protocol = agent.bundle.protocol(&config.protocol).ok_or_else(|| {
+        Failure::Mapping(format!(
+            "there are no mappings of {}: expected a directory of that name",
+            config.protocol
+        ))
+    })?;
+    let names = skeleton(protocol, word(config));
+    Ok(match config.view {
+        ViewKind::Fleet => Some(Layout::Fleet(names)),
+        ViewKind::Host => host(config, agent)?.map(|host| Layout::Host(host, names)),
+    })
 }
 
 /// The names of the tree's fixed parts, as the protocol's view table has them.
@@ -138,40 +226,29 @@ fn skeleton(protocol: &Protocol, view: &str) -> Skeleton {
     }
 }
 
-/// The host of a host view: by name, or the only one there is. Waits for a target that has not given its facts yet.
-async fn host(config: &FrontConfig, agent: &Arc<Agent>) -> Result<ObjectId, Failure> {
-    let found = || {
-        let hosts = agent.inventory.ids(Kind::Host);
-        match &config.host {
-            None => (hosts.len() == 1).then(|| hosts.first().copied()).flatten(),
-            Some(name) => {
-                let slot = agent.inventory.schema().slot(Kind::Host, "name")?;
-                agent.inventory.find(Kind::Host, slot, name).first().copied()
-            }
-        }
+/// The host of a host view, by name or the only one there is; `None` while it may still come from a target that has not answered.
+fn host(config: &FrontConfig, agent: &Agent) -> Result<Option<ObjectId>, Failure> {
+    // Asked first: a target that answers has its hosts in the inventory already.
+    let all_answer = agent.targets().iter().all(|target| target.connected);
+    let slot = agent.inventory.schema().slot(Kind::Host, "name");
+    let hosts = agent.inventory.ids(Kind::Host);
+    let found = match (&config.host, slot) {
+        (Some(name), Some(slot)) => agent.inventory.find(Kind::Host, slot, name).first().copied(),
+        _ => hosts.first().copied().filter(|_| hosts.len() == 1 && all_answer),
     };
-    let waiting = async {
-        loop {
-            if let Some(host) = found() {
-                return host;
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+    if found.is_some() || !all_answer {
+        return Ok(found);
+    }
+    let name = |id: &ObjectId| agent.inventory.record(*id)?.get(slot?).as_str().map(str::to_owned);
+    let mut names: Vec<String> = hosts.iter().filter_map(name).collect();
+    names.sort_unstable();
+    let wanted = match &config.host {
+        Some(host) => format!("there is no host called {host}"),
+        None => "`host = \"…\"` is missing, and there is more than one".to_owned(),
     };
-    tokio::time::timeout(HOST_WITHIN, waiting).await.map_err(|_| {
-        let slot = agent.inventory.schema().slot(Kind::Host, "name");
-        let names = agent.inventory.ids(Kind::Host);
-        let names =
-            names.iter().filter_map(|id| agent.inventory.record(*id)?.get(slot?).as_str().map(str::to_owned));
-        let names: Vec<String> = names.collect();
-        let wanted = config
-            .host
-            .as_ref()
-            .map_or("`host = \"…\"` to say which".to_owned(), |h| format!("a host called {h}"));
-        Failure::other(format!(
-            "[[front]] {} view = \"host\": expected {wanted}; there are: {}",
-            config.listen,
-            names.join(", ")
-        ))
-    })
+    Err(Failure::Other(format!(
+        "[[front]] {} view = \"host\": {wanted}; expected one of: {}",
+        config.listen,
+        names.join(", ")
+    )))
 }

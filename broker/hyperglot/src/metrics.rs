@@ -9,7 +9,11 @@
 //! | `hyperglot_inventory_revision` | changes since the start |
 //! | `hyperglot_events` | the number of the last event |
 
-use crate::{Failure, agent::Agent};
+use crate::{
+    Failure,
+    agent::Agent,
+    fronts::{Fronts, cannot_listen},
+};
 use bytes::Bytes;
 use front::{Event, Limits, Listener, Serving};
 use http::{Method, Request, Response, StatusCode, header::CONTENT_TYPE};
@@ -22,6 +26,9 @@ use prometheus_client::{
 };
 use std::{net::SocketAddr, sync::Arc};
 use union::Kind;
+
+/// Scrapers at once.
+const CONNECTIONS: usize = 64;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct FrontLabels {
@@ -95,32 +102,42 @@ impl Metrics {
         self.revision.set(number(agent.inventory.revision().n));
         self.events.set(agent.chronicle.latest().map_or(0, |e| e.number));
         let mut text = String::new();
-        // Writing to a string does not fail.
-        drop(encode(&mut text, &self.registry));
+        if let Err(e) = encode(&mut text, &self.registry) {
+            tracing::error!(error = %e, "the figures cannot be written");
+        }
         text
     }
 
-    /// Serves `/metrics` and `/healthz` on a loopback address.
-    pub fn serve(self: &Arc<Metrics>, listen: SocketAddr, agent: &Arc<Agent>) -> Result<Serving, Failure> {
-        let (metrics, agent) = (Arc::clone(self), Arc::clone(agent));
-        let listener = Listener::bind(listen, None, Limits::default()).map_err(Failure::other)?;
+    /// Serves `/metrics` and `/healthz` on a loopback address. `/healthz` is 503 until listeners are open.
+    pub fn serve(
+        self: &Arc<Metrics>,
+        listen: SocketAddr,
+        agent: &Arc<Agent>,
+        fronts: &Arc<Fronts>,
+    ) -> Result<Serving, Failure> {
+        let (metrics, agent, fronts) = (Arc::clone(self), Arc::clone(agent), Arc::clone(fronts));
+        let limits = Limits { connections: CONNECTIONS, per_remote: CONNECTIONS, ..Limits::default() };
+        let listener = Listener::bind(listen, None, limits).map_err(|e| cannot_listen("[metrics]", &e))?;
         Ok(listener.serve(move |request: Request<Incoming>| {
-            let answer = metrics.answer(&request, &agent);
+            let answer = metrics.answer(&request, &agent, &fronts);
             async move { answer }
         }))
     }
 
-    fn answer(&self, request: &Request<Incoming>, agent: &Agent) -> Response<Full<Bytes>> {
-        let (status, body) = match (request.method(), request.uri().path()) {
-            (&Method::GET, "/metrics") => (StatusCode::OK, self.text(agent)),
-            (&Method::GET, "/healthz") => (StatusCode::OK, "ok\n".to_owned()),
-            _ => (StatusCode::NOT_FOUND, "expected GET /metrics or /healthz\n".to_owned()),
+    fn answer(&self, request: &Request<Incoming>, agent: &Agent, fronts: &Fronts) -> Response<Full<Bytes>> {
+        const TEXT: &str = "text/plain; charset=utf-8";
+        const FIGURES: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        let (status, kind, body) = match (request.method(), request.uri().path()) {
+            (&Method::GET, "/metrics") => (StatusCode::OK, FIGURES, self.text(agent)),
+            (&Method::GET, "/healthz") if fronts.ready() => (StatusCode::OK, TEXT, "ok\n".to_owned()),
+            (&Method::GET, "/healthz") => {
+                (StatusCode::SERVICE_UNAVAILABLE, TEXT, "waiting for the first facts\n".to_owned())
+            }
+            _ => (StatusCode::NOT_FOUND, TEXT, "expected GET /metrics or /healthz\n".to_owned()),
         };
         let mut response = Response::new(Full::new(Bytes::from(body)));
         *response.status_mut() = status;
-        let kind =
-            http::HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-        response.headers_mut().insert(CONTENT_TYPE, kind);
+        response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(kind));
         response
     }
 }

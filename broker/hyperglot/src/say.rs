@@ -13,6 +13,12 @@ pub fn line(text: impl std::fmt::Display) {
     }
 }
 
+/// Prints a line that must be read, or says that it could not.
+pub fn once(text: impl std::fmt::Display) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush())
+}
+
 /// Prints a line of a program that goes on whether or not anybody reads it.
 pub fn notice(text: impl std::fmt::Display) {
     let mut out = std::io::stdout().lock();

@@ -1,7 +1,8 @@
 //! `hyperglot up`: the bus, an agent over all targets and the fronts, in one process.
 //!
 //! ```text
-//! configuration ─▶ lock data_dir ─▶ bundle ─▶ users, CA ─▶ bus ─▶ agent, targets settled ─▶ fronts ─▶ SIGTERM or Ctrl-C ─▶ drain
+//! configuration ─▶ lock data_dir ─▶ bundle ─▶ users, CA ─▶ bus ─▶ agent ─▶ status, metrics ─▶ targets settled ─▶ fronts ─▶ SIGTERM or Ctrl-C ─▶ drain
+//! a second SIGTERM or Ctrl-C ends the drain
 //! ```
 
 use crate::{
@@ -9,7 +10,7 @@ use crate::{
     agent::{self, Agent},
     config::{Config, Front as FrontConfig, ViewKind},
     find,
-    fronts::{self, Open},
+    fronts::{self, Fronts, With},
     link::Link,
     logs,
     metrics::Metrics,
@@ -19,7 +20,7 @@ use ::front::ca::Ca;
 use guard::{FirstAdmin, Guard, Secret, Settings, Users};
 use mapping::Bundle;
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -49,33 +50,51 @@ pub async fn run(path: Option<PathBuf>) -> Result<(), Failure> {
     if config.fronts.is_empty() {
         config.fronts = default_fronts();
     }
+    fronts::check_addresses(&config.fronts)?;
     let guard = admit(&config.data_dir, &clock, ids.as_ref())?;
     let ca = Ca::open(&config.data_dir, Arc::clone(&clock), Arc::clone(&ids)).map_err(Failure::other)?;
     let mut stop = Stop::new()?;
 
-    let link = Link::start(&config, ids.as_ref()).await?;
-    let agent = Agent::start(&config, bundle, Arc::clone(&link.bus), clock, ids).await?;
-    let facts = async {
-        agent.connect(&config.targets).await?;
-        agent.first_facts().await;
-        Ok::<(), Failure>(())
-    };
-    tokio::select! {
-        connected = facts => connected?,
+    let link = tokio::select! {
+        link = Link::start(&config, ids.as_ref()) => link?,
         () = stop.wait() => return Ok(()),
+    };
+    let agent = Agent::start(&config, bundle, Arc::clone(&link.bus), clock, ids).await?;
+    let with =
+        With { agent, guard, ca, metrics: Metrics::new(), limits: fronts::limits(config.fronts.len()) };
+    let fronts = Arc::new(Fronts::default());
+    let ended = {
+        let serving = serve(&config, &with, &fronts);
+        tokio::select! {
+            ended = serving => ended,
+            () = stop.wait() => Ok(()),
+        }
+    };
+    if ended.is_ok() {
+        tracing::info!("stopping: no new connections; what was begun may take {} s", PATIENCE.as_secs());
     }
-    let metrics = Metrics::new();
-    let open = fronts::open(&config.fronts, &agent, &guard, &ca, &metrics).await?;
-    let figures = config.metrics.listen.map(|listen| metrics.serve(listen, &agent)).transpose()?;
-    serve_status(&agent, &open).await?;
-    announce(&agent, &open);
+    tokio::select! {
+        () = close(&with.agent, &fronts, link) => ended,
+        () = stop.wait() => Err(Failure::other("told to stop a second time: what was begun was not waited for")),
+    }
+}
 
-    stop.wait().await;
-    tracing::info!("stopping: no new connections; what was begun may take {} s", PATIENCE.as_secs());
-    fronts::drain(open, PATIENCE).await;
-    if let Some(figures) = figures {
-        figures.drain(Duration::from_secs(1)).await;
-    }
+/// Brings everything up and serves. Never ends but by a failure.
+async fn serve(config: &Config, with: &With, fronts: &Arc<Fronts>) -> Result<(), Failure> {
+    let agent = &with.agent;
+    let figures = config.metrics.listen.map(|listen| with.metrics.serve(listen, agent, fronts));
+    let _figures = figures.transpose()?;
+    serve_status(agent, fronts).await?;
+    agent.connect(&config.targets).await?;
+    agent.first_facts().await;
+    let late = fronts.open(&config.fronts, with)?;
+    announce(agent, fronts, &late);
+    fronts.open_late(late, with).await
+}
+
+/// Lets clients and commands finish what they began, then closes the bus and stops its server.
+async fn close(agent: &Agent, fronts: &Fronts, link: Link) {
+    fronts.drain(PATIENCE).await;
     agent.owner.drain(PATIENCE).await;
     agent.stop_publishing();
     if let Err(e) = link.bus.drain(Duration::from_secs(2)).await {
@@ -84,7 +103,6 @@ pub async fn run(path: Option<PathBuf>) -> Result<(), Failure> {
     if let Some(child) = link.child {
         child.stop().await;
     }
-    Ok(())
 }
 
 /// Makes `data_dir` and takes it for this process alone.
@@ -92,10 +110,14 @@ fn own(data_dir: &Path) -> Result<File, Failure> {
     let wrong = |e: std::io::Error| Failure::other(format!("data_dir = \"{}\": {e}", data_dir.display()));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(wrong)?;
     let lock = File::create(data_dir.join("lock")).map_err(wrong)?;
-    lock.try_lock().map_err(|_| {
-        Failure::other(format!("data_dir = \"{}\" is in use by another hyperglot", data_dir.display()))
-    })?;
-    Ok(lock)
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(Failure::other(format!(
+            "data_dir = \"{}\" is in use by another hyperglot: stop it, or give this one a data_dir of its own",
+            data_dir.display()
+        ))),
+        Err(TryLockError::Error(e)) => Err(wrong(e)),
+    }
 }
 
 fn load(config: &Config) -> Result<Arc<Bundle>, Failure> {
@@ -107,7 +129,8 @@ fn load(config: &Config) -> Result<Arc<Bundle>, Failure> {
 
 /// The users, with an administrator made at the first start.
 fn admit(data_dir: &Path, clock: &Arc<dyn Clock>, ids: &dyn Ids) -> Result<Arc<Guard>, Failure> {
-    let users = Arc::new(Users::open(data_dir.join("users.toml")).map_err(Failure::other)?);
+    let file = data_dir.join("users.toml");
+    let users = Arc::new(Users::open(file.clone()).map_err(Failure::other)?);
     let name = std::env::var("HYPERGLOT_ADMIN_USER").ok();
     let password = std::env::var("HYPERGLOT_ADMIN_PASSWORD").ok().map(Secret::new);
     let settings = Settings::default();
@@ -117,10 +140,19 @@ fn admit(data_dir: &Path, clock: &Arc<dyn Clock>, ids: &dyn Ids) -> Result<Arc<G
             "made the administrator {name} with the password from HYPERGLOT_ADMIN_PASSWORD"
         )),
         FirstAdmin::Generated { name, password } => {
-            say::notice(format_args!(
+            let said = say::once(format_args!(
                 "made the administrator {name} with the password {}  (shown this once)",
                 password.expose()
             ));
+            if let Err(e) = said {
+                // Nobody will ever know this password: the next start makes another.
+                let left = fs::remove_file(&file).err().map(|e| format!(" (and {}: {e})", file.display()));
+                return Err(Failure::Other(format!(
+                    "the new administrator's password cannot be printed: {e}; give standard output, or \
+                     HYPERGLOT_ADMIN_PASSWORD{}",
+                    left.unwrap_or_default()
+                )));
+            }
         }
     }
     Guard::new(users, settings, Arc::clone(clock), ids).map_err(Failure::other)
@@ -138,14 +170,13 @@ fn default_fronts() -> Vec<FrontConfig> {
     vec![front(ViewKind::Fleet, 8443), front(ViewKind::Host, 8444)]
 }
 
-async fn serve_status(agent: &Arc<Agent>, open: &[Open]) -> Result<(), Failure> {
-    let fronts: Vec<_> = open.iter().map(Open::status).collect();
-    let agent = Arc::clone(agent);
+async fn serve_status(agent: &Arc<Agent>, fronts: &Arc<Fronts>) -> Result<(), Failure> {
+    let (agent, fronts) = (Arc::clone(agent), Arc::clone(fronts));
     let bus = Arc::clone(&agent.bus);
-    status::serve(bus, move || agent.status(fronts.clone())).await.map_err(Failure::other)
+    status::serve(bus, move || agent.status(fronts.status())).await.map_err(Failure::other)
 }
 
-fn announce(agent: &Agent, open: &[Open]) {
+fn announce(agent: &Agent, fronts: &Fronts, late: &[&FrontConfig]) {
     for target in agent.targets() {
         let state = if target.connected { "connected" } else { "not responding" };
         say::notice(format_args!("target {} ({}) {state}", target.name, target.protocol));
@@ -155,9 +186,13 @@ fn announce(agent: &Agent, open: &[Open]) {
         "{count} virtual machines on {} hosts",
         agent.inventory.count(union::Kind::Host)
     ));
-    for front in open.iter().map(Open::status) {
+    for front in fronts.status() {
         let scheme = if front.tls { "https" } else { "http" };
         say::notice(format_args!("{} {} view on {scheme}://{}", front.protocol, front.view, front.listen));
+    }
+    for front in late {
+        let host = front.host.as_deref().unwrap_or("the first answer of every target");
+        say::notice(format_args!("the host view on {} waits for {host}", front.listen));
     }
     say::notice("ready");
 }

@@ -94,6 +94,8 @@ impl Run {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
+            // The server has no use for it, and its environment can be read for as long as it runs.
+            .env_remove("HYPERGLOT_ADMIN_PASSWORD")
             .spawn()
             .map_err(|error| format!("cannot start /bin/sh: {error}"))?;
         let words = shell.stdin.take();
