@@ -36,7 +36,7 @@ use std::{
     sync::{Arc, OnceLock, Weak},
 };
 use tokio_util::sync::CancellationToken;
-use union::{Clock, Ids, Kind, ObjectId, Record, Value};
+use union::{Clock, Ids, Kind, ObjectId, Record, Slot, Value};
 use wire::{limits as wire_limits, soap};
 
 /// A front of one view.
@@ -200,16 +200,26 @@ impl Front {
     }
 
     /// The facts of an object as a caller sees them: the front's own with the caller's session in it.
-    pub(crate) fn record(&self, call: &Call<'_>, id: ObjectId) -> Option<Arc<Record>> {
+    /// `looks` says which of its slots will be looked at.
+    pub(crate) fn record(
+        &self,
+        call: &Call<'_>,
+        id: ObjectId,
+        looks: impl Fn(Slot) -> bool,
+    ) -> Option<Arc<Record>> {
         if id == self.catalog.service() {
-            Some(self.service_record(call.session.as_deref()))
+            Some(self.service_record(call.session.as_deref(), looks))
         } else {
             self.catalog.record(id)
         }
     }
 
     /// What the front says of itself.
-    pub(crate) fn service_record(&self, caller: Option<&Session>) -> Arc<Record> {
+    pub(crate) fn service_record(
+        &self,
+        caller: Option<&Session>,
+        looks: impl Fn(Slot) -> bool,
+    ) -> Arc<Record> {
         let message = self.catalog.schema().kind(Kind::Service);
         let known = self.catalog.record(self.catalog.service());
         let mut record = known.map_or_else(|| message.record(), |known| (*known).clone());
@@ -219,12 +229,14 @@ impl Front {
         if let Some(caller) = caller {
             let current = Some(&*caller.id);
             let own = crate::session::record(self, caller, current);
-            let all = self.sessions.list();
-            let all = all.iter().map(|session| Value::record(crate::session::record(self, session, current)));
             if let Some(field) = message.field("current_session") {
                 record.set(field.slot, Value::record(own));
             }
-            if let Some(field) = message.field("sessions") {
+            // The list is made only for those who read it: some clients ask for their own session before every call.
+            if let Some(field) = message.field("sessions").filter(|field| looks(field.slot)) {
+                let all = self.sessions.list();
+                let all =
+                    all.iter().map(|session| Value::record(crate::session::record(self, session, current)));
                 record.set(field.slot, Value::list(all));
             }
         }

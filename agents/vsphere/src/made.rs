@@ -11,6 +11,7 @@ use crate::{
     views::ViewState,
 };
 use mapping::NativeRef;
+use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
@@ -148,6 +149,34 @@ impl Made {
     /// Whether it is of a type or below it.
     pub(crate) fn is_a(&self, catalog: &Catalog, ty: &str) -> bool {
         catalog.managed(&self.reference.ty).is_some_and(|own| catalog.is_a_named(own, ty))
+    }
+}
+
+/// The made objects of one session, each look under a lock of its own: for reading that may take long.
+pub(crate) struct Locked<'a> {
+    /// All.
+    pub(crate) workshop: &'a Mutex<Workshop>,
+    /// Whose.
+    pub(crate) session: &'a str,
+}
+
+impl Locked<'_> {
+    fn with<T>(&self, look: impl FnOnce(&OfSession<'_>) -> T) -> T {
+        look(&OfSession { workshop: &self.workshop.lock(), session: self.session })
+    }
+}
+
+impl MadeRead for Locked<'_> {
+    fn find(&self, reference: &NativeRef) -> Option<Key> {
+        self.with(|made| made.find(reference))
+    }
+
+    fn is_a(&self, catalog: &Catalog, made: u64, ty: &str) -> bool {
+        self.with(|all| all.is_a(catalog, made, ty))
+    }
+
+    fn references(&self, made: u64, path: &str) -> Answer<Vec<Key>> {
+        self.with(|all| all.references(made, path))
     }
 }
 

@@ -49,9 +49,9 @@ const METHODS: &[(&str, &str, Run)] = &[
     ("SessionManager", "CloneSession", now!(session::clone_session)),
     ("SessionManager", "TerminateSession", now!(session::terminate)),
     ("ManagedObject", "Fetch", now!(retrieve::fetch)),
-    ("PropertyCollector", "RetrieveProperties", now!(retrieve::retrieve_properties)),
-    ("PropertyCollector", "RetrievePropertiesEx", now!(retrieve::retrieve_properties_ex)),
-    ("PropertyCollector", "ContinueRetrievePropertiesEx", now!(retrieve::continue_retrieve)),
+    ("PropertyCollector", "RetrieveProperties", later!(retrieve::retrieve_properties)),
+    ("PropertyCollector", "RetrievePropertiesEx", later!(retrieve::retrieve_properties_ex)),
+    ("PropertyCollector", "ContinueRetrievePropertiesEx", later!(retrieve::continue_retrieve)),
     ("PropertyCollector", "CancelRetrievePropertiesEx", now!(retrieve::cancel_retrieve)),
     ("PropertyCollector", "CreateFilter", now!(wait::create_filter)),
     ("PropertyFilter", "DestroyPropertyFilter", now!(collector::destroy_filter)),
@@ -98,14 +98,11 @@ const METHODS: &[(&str, &str, Run)] = &[
 ];
 
 /// Methods that answer without a session; what they then say is their own affair.
-const OPEN: &[&str] = &[
-    "RetrieveServiceContent",
-    "Login",
-    "CloneSession",
-    "Fetch",
-    "RetrieveProperties",
-    "RetrievePropertiesEx",
-];
+const OPEN: &[&str] =
+    &["RetrieveServiceContent", "CloneSession", "Fetch", "RetrieveProperties", "RetrievePropertiesEx"];
+
+/// So do all ways to log in, whether they are served or not.
+const LOGIN: &str = "Login";
 
 /// The methods of one view.
 pub(crate) struct Methods {
@@ -128,7 +125,7 @@ impl Methods {
 
     /// Whether a method answers without a session.
     pub(crate) fn is_open(&self, method: &str) -> bool {
-        OPEN.contains(&method)
+        OPEN.contains(&method) || method.starts_with(LOGIN)
     }
 
     /// Runs a call, or says in the product's words why not.

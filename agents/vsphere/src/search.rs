@@ -91,7 +91,10 @@ pub(crate) fn by_file(
     pool: &str,
     file: &str,
 ) -> Option<ObjectId> {
-    let datacenter = datacenter.and_then(|path| catalog.tree().at_path(catalog, catalog.root(), path));
+    let datacenter = match datacenter {
+        Some(path) => Some(catalog.tree().at_path(catalog, catalog.root(), path)?),
+        None => None,
+    };
     in_pools(catalog, &pools(catalog, pool, datacenter), pool, file)
 }
 

@@ -208,7 +208,7 @@ fn put_session(
 ) {
     let record = record(front, session, current);
     let mut soap = Soap::new(out, &front.tags, "returnval");
-    let service = front.service_record(None);
+    let service = front.service_record(None, |_| false);
     let Some(slot) = front.catalog.schema().slot(Kind::Service, "current_session") else { return };
     let mut service = (*service).clone();
     service.set(slot, Value::record(record));

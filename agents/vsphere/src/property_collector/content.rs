@@ -47,7 +47,7 @@ pub(crate) fn put_missing(out: &mut Encoder, path: &str, fault: &Fault) {
 
 /// The content of an `ObjectContent`; false: the object is gone.
 pub(crate) fn put_fact(call: &Call<'_>, out: &mut Encoder, key: Key, plan: &Plan) -> bool {
-    let Some((id, record, reference)) = there(call, key) else { return false };
+    let Some((id, record, reference)) = there(call, key, plan) else { return false };
     native::put_reference(out, "obj", &reference);
     for property in &plan.properties {
         if let Property::Mapped(selection) = property {
@@ -66,7 +66,7 @@ pub(crate) fn put_fact(call: &Call<'_>, out: &mut Encoder, key: Key, plan: &Plan
 
 /// The changes of an `ObjectUpdate`; false: the object is gone.
 pub(crate) fn put_changes(call: &Call<'_>, out: &mut Encoder, key: Key, plan: &Plan, what: What) -> bool {
-    let Some((id, record, _)) = there(call, key) else { return false };
+    let Some((id, record, _)) = there(call, key, plan) else { return false };
     for (number, property) in plan.properties.iter().enumerate() {
         let Property::Mapped(selection) = property else { continue };
         let unset = match what {
@@ -110,9 +110,9 @@ fn put_pair(
     }
 }
 
-fn there(call: &Call<'_>, key: Key) -> Option<(ObjectId, Arc<Record>, NativeRef)> {
+fn there(call: &Call<'_>, key: Key, plan: &Plan) -> Option<(ObjectId, Arc<Record>, NativeRef)> {
     let id = key.object()?;
-    Some((id, call.front.record(call, id)?, call.catalog().reference_of(key)?))
+    Some((id, call.front.record(call, id, |slot| plan.looks_at(slot))?, call.catalog().reference_of(key)?))
 }
 
 fn put_selection(
@@ -168,7 +168,8 @@ pub(crate) fn put_value(
             let gone = || Fault::not_found(call.this.clone());
             let map = call.catalog().map(ty).ok_or_else(gone)?;
             let selection = map.select(path, call.version).map_err(|_| Fault::invalid_property(path))?;
-            let record = call.front.record(call, id).ok_or_else(gone)?;
+            let record =
+                call.front.record(call, id, |slot| selection.deps().own.contains(slot)).ok_or_else(gone)?;
             Ok(put_rendered(call, out, name, id, &record, map, &selection))
         }
         Key::Made(made) => {

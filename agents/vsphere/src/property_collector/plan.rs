@@ -117,6 +117,11 @@ impl Plan {
         self.properties.push(Property::Mapped(selection));
     }
 
+    /// Whether any property looks at a slot of the object itself.
+    pub(crate) fn looks_at(&self, slot: Slot) -> bool {
+        self.by_slot.get(usize::from(slot.0)).is_some_and(|bits| !bits.is_empty())
+    }
+
     /// The properties that look at one of these slots of the object itself.
     pub(crate) fn dirty(&self, changed: SlotSet) -> Bits {
         let bits = changed.iter().map_while(|slot| self.by_slot.get(usize::from(slot.0)));

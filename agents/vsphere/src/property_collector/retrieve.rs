@@ -13,7 +13,7 @@ use crate::{
     fault::{Answer, Fault},
     inventory::{Key, TypeId},
     limits,
-    made::OfSession,
+    made::Locked,
     native,
 };
 use mapping::NativeRef;
@@ -37,18 +37,17 @@ struct Part {
 }
 
 /// `RetrieveProperties`
-pub(crate) fn retrieve_properties(call: &Call<'_>) -> Answer<Reply> {
+pub(crate) async fn retrieve_properties(call: &Call<'_>) -> Answer<Reply> {
     if call.session.is_none() {
         return Ok(Reply::write(|out| unauthenticated(call, out, "returnval")));
     }
-    let mut rest = gather(call)?;
-    Ok(Reply::write(|out| {
-        take(call, &mut rest, usize::MAX, |key, part| put_content(call, out, "returnval", key, part));
-    }))
+    let mut out = Encoder::new();
+    hand_out(call, &mut gather(call)?, usize::MAX, "returnval", &mut out).await;
+    Ok(Reply::Body(out.finish()))
 }
 
 /// `RetrievePropertiesEx`
-pub(crate) fn retrieve_properties_ex(call: &Call<'_>) -> Answer<Reply> {
+pub(crate) async fn retrieve_properties_ex(call: &Call<'_>) -> Answer<Reply> {
     if call.session.is_none() {
         return Ok(Reply::write(|out| {
             out.open("returnval");
@@ -63,15 +62,14 @@ pub(crate) fn retrieve_properties_ex(call: &Call<'_>) -> Answer<Reply> {
             _ => return Err(Fault::invalid_argument("options.maxObjects", "expected a number above 0")),
         },
     };
-    page(call, gather(call)?, most)
+    page(call, gather(call)?, most).await
 }
 
 /// `ContinueRetrievePropertiesEx`
-pub(crate) fn continue_retrieve(call: &Call<'_>) -> Answer<Reply> {
-    let page_of = taken(call)?;
+pub(crate) async fn continue_retrieve(call: &Call<'_>) -> Answer<Reply> {
     // A page is as long as the first one was.
-    let (rest, most) = page_of;
-    page(call, rest, most)
+    let (rest, most) = taken(call)?;
+    page(call, rest, most).await
 }
 
 /// `CancelRetrievePropertiesEx`
@@ -97,15 +95,14 @@ fn taken(call: &Call<'_>) -> Answer<(VecDeque<Part>, usize)> {
 /// Selects the objects of all specifications of a call.
 fn gather(call: &Call<'_>) -> Answer<VecDeque<Part>> {
     let mut parts = VecDeque::new();
-    let workshop = call.front.workshop.lock();
+    let made = Locked { workshop: &call.front.workshop, session: call.session_key() };
     for element in call.arguments("specSet") {
         let spec = Arc::new(FilterSpec::read(element, call.version)?);
-        let made = OfSession { workshop: &workshop, session: call.session_key() };
         let ground = Ground { catalog: call.catalog(), made: &made };
         let found = walk(&ground, &spec)?;
         let mut plans = FxHashMap::default();
-        let mut keys = VecDeque::with_capacity(found.walked.members.len());
-        for (key, plan) in found.walked.members {
+        let mut keys = VecDeque::with_capacity(found.members.len());
+        for (key, plan) in found.members {
             if let (Key::Fact(_, ty), Some(plan)) = (key, plan) {
                 plans.entry(ty).or_insert(plan);
             }
@@ -116,19 +113,26 @@ fn gather(call: &Call<'_>) -> Answer<VecDeque<Part>> {
     Ok(parts)
 }
 
-/// Hands out up to `most` objects; an object that is gone since counts as none.
-fn take(
+/// Objects written before others get their turn.
+const TURN: usize = 256;
+
+/// Writes up to `most` objects as elements called `name`; an object that is gone since counts as none.
+async fn hand_out(
     call: &Call<'_>,
     parts: &mut VecDeque<Part>,
     most: usize,
-    mut put: impl FnMut(Key, &Part) -> bool,
+    name: &str,
+    out: &mut Encoder,
 ) -> usize {
     let mut count = 0;
     while let Some(part) = parts.front_mut() {
         while count < most {
             let Some(key) = part.keys.pop_front() else { break };
-            if put(key, part) {
+            if put_content(call, out, name, key, part) {
                 count += 1;
+                if count % TURN == 0 {
+                    tokio::task::yield_now().await;
+                }
             }
         }
         if !part.keys.is_empty() {
@@ -140,10 +144,9 @@ fn take(
     count
 }
 
-fn page(call: &Call<'_>, mut rest: VecDeque<Part>, most: usize) -> Answer<Reply> {
+async fn page(call: &Call<'_>, mut rest: VecDeque<Part>, most: usize) -> Answer<Reply> {
     let mut objects = Encoder::new();
-    let count =
-        take(call, &mut rest, most, |key, part| put_content(call, &mut objects, "objects", key, part));
+    let count = hand_out(call, &mut rest, most, "objects", &mut objects).await;
     if count == 0 && rest.is_empty() {
         return Ok(Reply::Void);
     }

@@ -163,6 +163,7 @@ impl Updates {
             walked: FxHashMap::default(),
             through: SmallVec::new(),
             whole_view: None,
+            missing: Vec::new(),
             stale: true,
             pending: Default::default(),
         };
@@ -246,6 +247,7 @@ impl Updates {
         filter.walked.clear();
         filter.through = found.through;
         filter.whole_view = found.whole_view;
+        filter.missing = found.missing;
         let mut told = false;
         for (key, plan) in found.members {
             if let (Some(plan), Key::Fact(_, ty)) = (plan, key) {

@@ -39,6 +39,7 @@ struct Part {
     spec: Arc<super::FilterSpec>,
     plans: FxHashMap<TypeId, Arc<Plan>>,
     updates: Vec<(Key, What)>,
+    missing: Vec<NativeRef>,
 }
 
 fn canceled() -> Fault {
@@ -144,7 +145,7 @@ fn ready(
             // Objects it began at may be gone by now: what is left is what the filter selects.
             let spec = super::FilterSpec { tolerant: true, ..(*spec).clone() };
             let found = walk(&Ground { catalog: call.catalog(), made: &made }, &spec)?;
-            workshop.updates.walked(filter, found.walked);
+            workshop.updates.walked(filter, found);
         }
         let taken = workshop.updates.take(collector, version, most).map_err(|_| unknown_version())?;
         let Some(mut batch) = taken else { return Ok(None) };
@@ -153,8 +154,9 @@ fn ready(
             let (Some(filter), Some(made)) = (workshop.updates.filter(id), workshop.get(id)) else {
                 continue;
             };
+            let missing = if version.is_none() { filter.missing.clone() } else { Vec::new() };
             let (filter, spec, plans) = (made.reference.clone(), filter.spec.clone(), filter.plans().clone());
-            parts.push(Part { filter, spec, plans, updates });
+            parts.push(Part { filter, spec, plans, updates, missing });
         }
         (batch, parts)
     };
@@ -169,6 +171,14 @@ fn put_update_set(call: &Call<'_>, out: &mut Encoder, batch: &Batch, parts: &[Pa
         native::put_reference(out, "filter", &part.filter);
         for (key, what) in &part.updates {
             put_update(call, out, part, *key, *what);
+        }
+        for object in &part.missing {
+            out.open("missingSet");
+            native::put_reference(out, "obj", object);
+            out.open("fault");
+            Fault::not_found(object.clone()).encode_localized(out);
+            out.close("fault");
+            out.close("missingSet");
         }
         out.close("filterSet");
     }
@@ -226,6 +236,6 @@ pub(crate) fn create_filter(call: &Call<'_>) -> Answer<Reply> {
     let (number, reference) = workshop
         .make(&session.id, Thing::Filter { partial }, |_| NativeRef { ty: Arc::from("PropertyFilter"), id });
     workshop.updates.add(number, collector, spec);
-    workshop.updates.walked(number, found.walked);
+    workshop.updates.walked(number, found);
     Ok(Reply::reference(&reference))
 }

@@ -13,7 +13,6 @@ use crate::{
     inventory::{Catalog, Key, TypeId},
     made::{self, MadeRead},
 };
-use mapping::NativeRef;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::{collections::VecDeque, sync::Arc};
 
@@ -27,16 +26,8 @@ pub(crate) struct Ground<'a> {
     pub(crate) made: &'a dyn MadeRead,
 }
 
-/// Objects that are not there, if the specification tolerates that.
-pub(crate) struct Found {
-    /// For the filter.
-    pub(crate) walked: Walked,
-    /// Not there.
-    pub(crate) missing: Vec<NativeRef>,
-}
-
 /// Walks a specification. An object it begins at and that is not there is a fault, unless the specification tolerates it.
-pub(crate) fn walk(ground: &Ground<'_>, spec: &FilterSpec) -> Answer<Found> {
+pub(crate) fn walk(ground: &Ground<'_>, spec: &FilterSpec) -> Answer<Walked> {
     let mut walk = Walk {
         ground,
         spec,
@@ -45,7 +36,7 @@ pub(crate) fn walk(ground: &Ground<'_>, spec: &FilterSpec) -> Answer<Found> {
         seen: FxHashSet::default(),
         selected: FxHashSet::default(),
         queue: VecDeque::new(),
-        found: Found { walked: Walked::default(), missing: Vec::new() },
+        found: Walked::default(),
     };
     for object in &spec.objects {
         let key = ground.made.find(&object.object).or_else(|| ground.catalog.resolve(&object.object));
@@ -64,7 +55,7 @@ pub(crate) fn walk(ground: &Ground<'_>, spec: &FilterSpec) -> Answer<Found> {
         }
     }
     walk.run()?;
-    walk.found.walked.whole_view = whole_view(ground, spec);
+    walk.found.whole_view = whole_view(ground, spec);
     Ok(walk.found)
 }
 
@@ -86,7 +77,7 @@ struct Walk<'a> {
     seen: FxHashSet<(Key, u16)>,
     selected: FxHashSet<Key>,
     queue: VecDeque<(Key, u16)>,
-    found: Found,
+    found: Walked,
 }
 
 impl Walk<'_> {
@@ -102,7 +93,7 @@ impl Walk<'_> {
                     Plan::new(catalog, self.spec, ty, map).map(Arc::new)
                 });
                 if let Some(plan) = plan {
-                    self.found.walked.members.push((key, Some(plan.clone())));
+                    self.found.members.push((key, Some(plan.clone())));
                 }
             }
             Key::Made(made) => {
@@ -112,7 +103,7 @@ impl Walk<'_> {
                     .iter()
                     .any(|set| self.ground.made.is_a(self.ground.catalog, made, &set.ty));
                 if wanted {
-                    self.found.walked.members.push((key, None));
+                    self.found.members.push((key, None));
                 }
             }
         }
@@ -151,8 +142,8 @@ impl Walk<'_> {
                 if !made.is_a(catalog, view, &step.ty) {
                     return Ok(Vec::new());
                 }
-                if !self.found.walked.through.contains(&view) {
-                    self.found.walked.through.push(view);
+                if !self.found.through.contains(&view) {
+                    self.found.through.push(view);
                 }
                 made.references(view, &step.path)
             }
@@ -169,7 +160,7 @@ impl Walk<'_> {
                         plan
                     }
                 };
-                self.found.walked.from.push((id, plan.clone()));
+                self.found.from.push((id, plan.clone()));
                 let Some(selection) = &plan.selection else { return Ok(Vec::new()) };
                 Ok(catalog.keys(id, map, selection, self.spec.version))
             }

@@ -382,3 +382,27 @@ async fn sessions_expire() {
     );
     assert_eq!(rig.call(Some(&cookie), "CurrentTime", now, "").await.fault(), "NotAuthenticated");
 }
+
+#[tokio::test]
+async fn tells_of_objects_that_are_not_there() {
+    let rig = Rig::fleet();
+    let cookie = rig.login("admin").await;
+    let spec = |tolerant: bool| {
+        format!(
+            "<spec><propSet><type>VirtualMachine</type><pathSet>name</pathSet></propSet><objectSet><obj type=\"VirtualMachine\">\
+             vm-77</obj></objectSet><reportMissingObjectsInResults>{tolerant}</reportMissingObjectsInResults></spec>\
+             <partialUpdates>false</partialUpdates>"
+        )
+    };
+    assert_eq!(
+        rig.call(Some(&cookie), "CreateFilter", COLLECTOR, &spec(false)).await.fault(),
+        "ManagedObjectNotFound"
+    );
+    assert_eq!(rig.call(Some(&cookie), "CreateFilter", COLLECTOR, &spec(true)).await.status, 200);
+    let first = rig.check(&cookie, "", None).await;
+    assert!(first.texts("objectSet").is_empty(), "{}", first.body);
+    assert!(first.body.contains("<missingSet><obj type=\"VirtualMachine\">vm-77</obj><fault><fault xsi:type=\"ManagedObjectNotFound\">"));
+    let read = spec(true).replace("spec>", "specSet>");
+    let read = rig.call(Some(&cookie), "RetrieveProperties", COLLECTOR, &read).await;
+    assert!(read.body.contains("<RetrievePropertiesResponse xmlns=\"urn:vim25\"/>"), "{}", read.body);
+}

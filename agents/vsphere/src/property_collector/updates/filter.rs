@@ -10,6 +10,7 @@ use crate::{
     },
 };
 use indexmap::IndexMap;
+use mapping::NativeRef;
 use rustc_hash::{FxBuildHasher, FxHashMap};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -53,6 +54,8 @@ pub(crate) struct Filter {
     pub(super) through: SmallVec<[u64; 1]>,
     /// The one view whose members are exactly the filter's.
     pub(super) whole_view: Option<u64>,
+    /// Objects it was to begin at and that are not there.
+    pub(crate) missing: Vec<NativeRef>,
     pub(super) stale: bool,
     pub(super) pending: Pending,
 }
@@ -66,6 +69,8 @@ pub(crate) struct Walked {
     pub(crate) from: Vec<(ObjectId, Arc<StepPlan>)>,
     /// Views passed.
     pub(crate) through: SmallVec<[u64; 1]>,
+    /// Objects it was to begin at and that are not there.
+    pub(crate) missing: Vec<NativeRef>,
     /// The members are exactly those of this view.
     pub(crate) whole_view: Option<u64>,
 }
