@@ -23,8 +23,9 @@ pub mod rules;
 pub mod target;
 pub mod ticket;
 
+pub use mapping::{NativeCall, StepKind};
 pub use owner::{Limits, Owner, Reply};
 pub use queue::Conflict;
 pub use rules::Rules;
-pub use target::{NativeCall, Progress, Target, TargetError};
+pub use target::{Progress, Target, TargetError};
 pub use ticket::Ticket;

@@ -4,8 +4,9 @@ use crate::{
     owner::{Owner, Run},
     queue::Conflict,
     rules::CANCEL,
-    target::{NativeCall, Progress, TargetError},
+    target::{Progress, TargetError},
 };
+use mapping::{NativeCall, StepKind};
 use std::sync::Arc;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
@@ -86,7 +87,7 @@ async fn attempt(owner: &Arc<Owner>, run: &Run, known: bool) -> Result<Outcome, 
     let mut sent = send(owner, run, &calls).await;
     if let Sent::Unknown(error) = &sent
         && idempotent
-        && calls.iter().all(|call| !call.once)
+        && calls.iter().all(|call| call.is == StepKind::Idempotent)
     {
         // Looking comes first; only what is known to be missing, and may be asked twice, is asked once more.
         tracing::warn!(command = %command.id, verb = %command.verb, %error, "the answer was lost; looking");

@@ -4,8 +4,9 @@ mod bundle;
 
 pub use bundle::BundleRules;
 
-use crate::{queue::Conflict, target::NativeCall};
+use crate::queue::Conflict;
 use inventory::Inventory;
+use mapping::NativeCall;
 use union::{Command, Origin, Record, command::Cause};
 
 /// The arriving verb that stands for a wish to cancel the running command.

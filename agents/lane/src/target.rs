@@ -1,23 +1,13 @@
 //! What a lane needs of a target: who holds which object, one native call at a time, and a fresh look at an object.
 
 use async_trait::async_trait;
+use mapping::NativeCall;
 use std::{fmt, sync::Arc};
 use tokio::time::Instant;
 use union::{
     ObjectId, Value,
     command::{Cause, Code, Revision},
 };
-
-/// One native call: its name and arguments in union values, which the target writes in its own way.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NativeCall {
-    /// The target's word, for example `DomainCreate`.
-    pub call: Arc<str>,
-    /// By the target's parameter names.
-    pub args: Vec<(Arc<str>, Value)>,
-    /// May not be sent twice, whatever the command's class.
-    pub once: bool,
-}
 
 /// What became of a native call.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

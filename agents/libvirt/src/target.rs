@@ -32,7 +32,7 @@ use arguments::{BadArgument, Calls};
 use async_trait::async_trait;
 use commands::Commands;
 use inventory::Inventory;
-use lane::{NativeCall, Progress, Target, TargetError};
+use lane::{NativeCall, Progress, StepKind, Target, TargetError};
 use mapping::edit::DocumentMap;
 use reader::Reader;
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -233,7 +233,7 @@ impl Target for Libvirt {
     /// Ends the domain's job, for example the saving of its memory. A domain without one says no, which is as good.
     async fn abort(&self, object: ObjectId, deadline: Instant) -> Result<(), TargetError> {
         let args = vec![(Arc::from("dom"), Value::Ref(object))];
-        let call = NativeCall { call: Arc::from("DomainAbortJob"), args, once: true };
+        let call = NativeCall { call: Arc::from("DomainAbortJob"), args, is: StepKind::Once, undo: None };
         self.perform(object, &call, deadline, Arc::new(|_| {})).await.map(drop)
     }
 }

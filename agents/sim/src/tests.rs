@@ -5,7 +5,7 @@ use crate::{
     native::{CALLS, Refusal, step},
 };
 use inventory::{Chronicle, Inventory, Layout, Skeleton, Tasks, View};
-use lane::{Limits, NativeCall, Owner, Reply, Rules, Target, TargetError, queue::Conflict};
+use lane::{Limits, NativeCall, Owner, Reply, Rules, StepKind, Target, TargetError, queue::Conflict};
 use std::{
     sync::{Arc, atomic::AtomicUsize},
     time::Duration,
@@ -48,7 +48,7 @@ impl Rules for Table {
 
     fn lower(&self, _: &str, command: &Command, _: &Record, _: &Inventory) -> Result<Vec<NativeCall>, Cause> {
         let args = vec![(Arc::from("vm"), Value::Ref(command.object))];
-        Ok(vec![NativeCall { call: Arc::clone(&command.verb), args, once: false }])
+        Ok(vec![NativeCall { call: Arc::clone(&command.verb), args, is: StepKind::Idempotent, undo: None }])
     }
 
     fn expected(&self, _: &str, command: &Command, object: &Record, _: &Inventory) -> Option<bool> {
@@ -313,7 +313,7 @@ async fn the_effect_log_is_on_the_disk_before_anybody_sees_the_effect() {
     };
     let sim = connect(config, &inventory, &clock, &ids).expect("set up");
     let vm = inventory.ids(Kind::Vm)[0];
-    let call = NativeCall { call: "Reset".into(), args: Vec::new(), once: true };
+    let call = NativeCall { call: "Reset".into(), args: Vec::new(), is: StepKind::Once, undo: None };
     let deadline = Instant::now() + Duration::from_secs(5);
     sim.perform(vm, &call, deadline, Arc::new(|_| {})).await.expect("done");
     assert_eq!(std::fs::read_to_string(&path).expect("written"), format!("1 Reset {vm}\n"));

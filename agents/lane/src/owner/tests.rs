@@ -1,6 +1,7 @@
 use super::*;
-use crate::target::{NativeCall, Progress, TargetError};
+use crate::target::{Progress, TargetError};
 use async_trait::async_trait;
+use mapping::{NativeCall, StepKind};
 use std::collections::VecDeque as Script;
 use union::{
     Ids, Kind, Origin, Record, Schema,
@@ -183,7 +184,7 @@ impl Rules for Table {
             "Reset" => "Reset",
             other => return Err(Cause::new(Code::NotSupported, format!("no {other}"))),
         };
-        Ok(vec![NativeCall { call: Arc::from(call), args: Vec::new(), once: false }])
+        Ok(vec![NativeCall { call: Arc::from(call), args: Vec::new(), is: StepKind::Idempotent, undo: None }])
     }
 
     fn expected(&self, _: &str, command: &Command, object: &Record, _: &Inventory) -> Option<bool> {

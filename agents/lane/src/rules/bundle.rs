@@ -1,9 +1,9 @@
 //! The rules as a mapping bundle has them.
 
 use super::Rules;
-use crate::{queue::Conflict, target::NativeCall};
+use crate::queue::Conflict;
 use inventory::Inventory;
-use mapping::{Bundle, NativeRef, Reader, StepKind};
+use mapping::{Bundle, NativeCall, NativeRef, Reader};
 use std::sync::Arc;
 use union::{
     Command, Kind, ObjectId, Origin, Record, Slot,
@@ -74,10 +74,7 @@ impl Rules for BundleRules {
             self.bundle.protocol(protocol).and_then(|p| p.effect(&command.verb)).ok_or_else(|| {
                 Cause::new(Code::NotSupported, format!("{protocol} has no way to do {}", command.verb))
             })?;
-        let calls = effect.lower(&command.body, object, &Facts(around))?;
-        let call =
-            |c: mapping::NativeCall| NativeCall { call: c.call, args: c.args, once: c.is == StepKind::Once };
-        Ok(calls.into_iter().map(call).collect())
+        effect.lower(&command.body, object, &Facts(around))
     }
 
     fn expected(

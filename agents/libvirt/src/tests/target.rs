@@ -7,7 +7,7 @@ use crate::{
     target::{self, Config, Libvirt, Status},
 };
 use inventory::Inventory;
-use lane::{NativeCall, Progress, Target, TargetError};
+use lane::{NativeCall, Progress, StepKind, Target, TargetError};
 use mapping::edit::{DocumentMap, Source};
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
@@ -97,7 +97,7 @@ impl Bench {
     async fn call(&self, vm: ObjectId, call: &str, more: &[(&str, i64)]) -> Result<Value, TargetError> {
         let mut args = vec![(Arc::from("dom"), Value::Ref(vm))];
         args.extend(more.iter().map(|(name, n)| (Arc::from(*name), Value::Int(*n))));
-        let call = NativeCall { call: call.into(), args, once: false };
+        let call = NativeCall { call: call.into(), args, is: StepKind::Idempotent, undo: None };
         let progress: Progress = Arc::new(|_| {});
         self.target.perform(vm, &call, Instant::now() + Duration::from_secs(30), progress).await
     }
