@@ -164,7 +164,7 @@ impl<'a> Compiler<'a> {
     pub fn object(&mut self, raw: &'a RawObject, quietly: bool) -> Option<CompiledObject> {
         let ty = self.env.native.named(&raw.name)?;
         let message = self.message(raw)?;
-        let mut scratch = Findings::default();
+        let mut scratch = self.findings.scratch();
         if quietly {
             std::mem::swap(self.findings, &mut scratch);
         }

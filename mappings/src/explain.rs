@@ -5,7 +5,7 @@ use crate::{
     load::Bundle,
     object::ObjectMap,
     protocol::Protocol,
-    render::Deps,
+    render::{Deps, NodeKind},
     report::did_you_mean,
     schema::VersionIndex,
 };
@@ -90,8 +90,38 @@ fn object(protocol: &Protocol, map: &ObjectMap, path: Option<&str>, union: &Sche
     }
     for row in map.rows().iter().filter(|r| within(&r.path, path)) {
         line!(out, "  row `{}` = `{}`  [{}]  {}", row.path, row.text, row.class, row.at);
+        items(map, row, path, out);
     }
     deps(selection.deps(), map.union, union, out);
+}
+
+/// Of a list's row: the rows of its items that the rest of the path names.
+fn items(map: &ObjectMap, row: &crate::RowInfo, path: &str, out: &mut String) {
+    let Some(NodeKind::List(list)) = map.compiled.node(row.node).map(|n| &n.kind) else { return };
+    let depth = row.path.split('.').count();
+    let rest: Vec<&str> = path.split('.').skip(depth).collect();
+    for entry in &list.entries {
+        let when = entry.when.as_ref().map(|w| format!(" when {}", w.text)).unwrap_or_default();
+        let mut rows = String::new();
+        let mut bodies = vec![entry.body];
+        while let Some(body) = bodies.pop() {
+            for node in
+                map.compiled.body(body).iter().flat_map(|b| &b.children).filter_map(|n| map.compiled.node(*n))
+            {
+                if !rest.is_empty() && !within(&node.path, &rest.join(".")) {
+                    continue;
+                }
+                match &node.kind {
+                    NodeKind::Struct(variants) => bodies.extend(variants.iter().map(|v| v.body)),
+                    _ => line!(rows, "      `{}` = `{}`  [{}]  {}", node.path, node.row, node.class, node.at),
+                }
+            }
+        }
+        if rest.is_empty() || !rows.is_empty() {
+            line!(out, "    {}{when}", entry.place.item.concrete);
+            out.push_str(&rows);
+        }
+    }
 }
 
 /// Whether one path, without its types and keys, is the other or contains it.
@@ -184,5 +214,71 @@ fn effect(protocol: &Protocol, effect: &Effect, union: &Schema, out: &mut String
     let reads = effect.reads();
     if !reads.is_empty() {
         line!(out, "  reads {}", slots(reads, union.kind(effect.on).id, union));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::testdata;
+
+    fn says(what: &str) -> String {
+        explain(&testdata(), what).unwrap()
+    }
+
+    #[test]
+    fn explains_properties_row_by_row() {
+        let text = says("Machine.config.hardware.memoryMB");
+        assert!(text.contains("`config.hardware.memoryMB` = `memory_bytes | mib`  [partial]"), "{text}");
+        assert!(text.contains("depends on memory_bytes"), "{text}");
+        let text = says("Machine.config.hardware.device[2000].capacity");
+        assert!(
+            text.contains("Disk when item.bus != BUS_USB") && text.contains("`capacity` = `size_bytes`"),
+            "{text}"
+        );
+        assert!(!text.contains("    Nic"), "{text}");
+        assert!(says("Machine.picture").contains("no row shows it"));
+        assert!(says("Machine.config.note").contains("valid since version 3.0"));
+        assert!(says("Machine.nope").contains("has no property `nope`"));
+        assert!(says("Disk").contains("makes items of lists of the union message Disk"));
+    }
+
+    #[test]
+    fn explains_commands_and_effects() {
+        let text = says("Start_Task");
+        for part in [
+            "lifts to PowerOn",
+            "reply Task, class Idempotent, depends on ids",
+            "`this` = `vm_id | ref vm` -> vm_id",
+            "refused with BadState when vm.power_state == RUNNING",
+            "Resume(dom = cmd.vm_id, flags = 0) when vm.power_state == PAUSED  [Idempotent]",
+            "is there when self.power_state == RUNNING",
+            "reads power_state",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        assert!(says("StandbyGuest").contains("refused: it has no agent"));
+    }
+
+    #[test]
+    fn suggests_what_may_have_been_meant() {
+        let error = explain(&testdata(), "Machin").unwrap_err();
+        assert!(error.contains("did you mean `Machine`?"), "{error}");
+    }
+
+    #[test]
+    fn coverage_names_every_command_and_type() {
+        let text = crate::coverage(&testdata()).unwrap();
+        assert_eq!(text, crate::coverage(&testdata()).unwrap());
+        let line = |name: &str| text.lines().find(|l| l.split_whitespace().next() == Some(name)).unwrap();
+        assert_eq!(
+            line("PowerOn").split_whitespace().collect::<Vec<_>>(),
+            ["PowerOn", "local", "Start_Task", "local", "Resume+Create"]
+        );
+        assert_eq!(
+            line("StandbyGuest").split_whitespace().collect::<Vec<_>>(),
+            ["StandbyGuest", "-", "refused"]
+        );
+        assert!(line("Machine").contains("8 of 9") && line("Disk").contains("Disk"));
     }
 }

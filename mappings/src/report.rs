@@ -109,12 +109,12 @@ impl Span {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct File {
     name: Arc<str>,
     text: Arc<str>,
     /// Where each line begins.
-    lines: Vec<usize>,
+    lines: Arc<[usize]>,
 }
 
 /// The loaded files and what was found in them.
@@ -133,6 +133,11 @@ impl Findings {
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         self.files.push(File { name: Arc::from(name), text: Arc::from(text), lines });
         u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    /// The same files and nothing found: for a try.
+    pub fn scratch(&self) -> Findings {
+        Findings { files: self.files.clone(), found: Vec::new() }
     }
 
     /// The file's name.
