@@ -14,7 +14,6 @@ import socket
 import ssl
 import stat
 import subprocess
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -26,7 +25,6 @@ from pyVmomi import vim, vmodl
 import clients
 import lab
 import runner
-import soap
 from clients import eventually
 from lab import REPO
 from runner import BINARY, NATS_SERVER
@@ -43,6 +41,7 @@ class Own(runner.Hyperglot):
                          [runner.Front("fleet", runner.free_port())] if fronts is None else fronts, mappings)
         self.bus, self.extra, self.more = bus, extra, environment or {}
         self.printed = self.directory / "printed"
+        self.before = 0
         self.data = self.directory / "data"
 
     def write_config(self):
@@ -59,6 +58,7 @@ class Own(runner.Hyperglot):
     def launch(self):
         """Starts it and waits for nothing."""
         self.write_config()
+        self.before = len(self.printed.read_text()) if self.printed.exists() else 0
         with open(self.log, "ab") as log, open(self.printed, "ab") as printed:
             self.process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "TERM", str(BINARY), "up", "--config", str(self.config)],
@@ -68,13 +68,13 @@ class Own(runner.Hyperglot):
 
     def start(self, timeout=60.0):
         self.launch()
-        self.said("ready", timeout)
+        self.said("\nready\n", timeout)
         return self
 
     def said(self, text, timeout=60.0):
-        """Waits until `text` was printed or logged."""
+        """Waits until `text` was printed since the last start, or logged."""
         def there():
-            if text in self.output():
+            if text in self.printed.read_text()[self.before:] or text in self.tail(1_000_000):
                 return True
             assert self.alive(), f"ended with {self.process.returncode}:\n{self.output()}"
             return False
@@ -194,7 +194,7 @@ def test_the_generated_password_is_printed_once_and_logged_never(directory):
         (name, password), = re.findall(r"administrator (\S+) with the password (\S+)", printed)
         assert printed.count(password) == 1
         with own.log_in(name, password) as session:
-            session.content.sessionManager.currentSession.userName == name
+            assert session.content.sessionManager.currentSession.userName == name
         with pytest.raises(vim.fault.InvalidLogin):
             own.log_in(name, password[:-1]).__enter__()
         assert own.stop() == 0
@@ -316,17 +316,19 @@ def test_mappings_that_are_broken(directory):
     mappings = directory / "mappings"
     shutil.copytree(REPO / "mappings", mappings, ignore=shutil.ignore_patterns("target", "src"))
     machine = mappings / "vsphere" / "VirtualMachine.toml"
-    text = machine.read_text()
-    line = next(n for n, row in enumerate(text.splitlines(), 1) if row.startswith('"config.hardware.memoryMB"'))
-    text = text.replace('"config.hardware.memoryMB"', '"config.hardware.memoriMB"', 1)
-    text = text.replace("annotation | default", "anotation | default", 1)
-    machine.write_text(text)
+    rows = machine.read_text().splitlines()
+    wrong = {}
+    for key, right, broken in (("config.hardware.memoryMB", "memoryMB", "memoriMB"), ("config.annotation", '"description"', '"descripton"')):
+        at = next(n for n, row in enumerate(rows) if row.startswith(f'"{key}"'))
+        rows[at] = rows[at].replace(right, broken, 1)
+        wrong[at + 1] = (right.strip('"'), broken.strip('"'))
+    machine.write_text("\n".join(rows))
     code, said = Own(directory / "up", mappings=mappings).refused()
     assert code == MAPPING_REFUSED
-    assert re.search(rf"VirtualMachine\.toml:{line}:\d+", said), said
-    assert "memoriMB" in said and "memoryMB" in said
-    if "anotation" in text:
-        assert "anotation" in said and "annotation" in said
+    for line, words in wrong.items():
+        assert re.search(rf"VirtualMachine\.toml:{line}:\d+", said), said
+        for word in words:
+            assert word in said, said
     code, said = Own(directory / "none", mappings=directory / "nothing").refused()
     assert code == MAPPING_REFUSED and str(directory / "nothing") in said
 
@@ -375,7 +377,7 @@ def test_a_nats_server_that_is_missing_or_too_old(directory):
     assert code == FAILED and "[bus] server" in said
     # A program without a nats-server anywhere near.
     alone = directory / "hyperglot"
-    alone.symlink_to(BINARY) if False else shutil.copy(BINARY, alone)
+    shutil.copy(BINARY, alone)
     own = Own(directory, environment={"HYPERGLOT_NATS_SERVER": None, "PATH": "/usr/bin:/bin"})
     own.write_config()
     done = subprocess.run([str(alone), "up", "--config", str(own.config)], capture_output=True, text=True, env=own.environment(), timeout=30)
@@ -479,7 +481,7 @@ def test_watch_status_and_their_errors(own):
     assert re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z event\.default\.vm\.\S+\.powered_off \{", line), line
     assert "vm-00002" in line
     for_people = own.command("status", "--config", str(own.config)).stdout
-    for expected in ("bus       connected nats-server", "target    sim (sim) connected", "front     vsphere fleet https://127.0.0.1:", "4 vm", "monitor   nats://"):
+    for expected in ("bus       connected", "target    sim (sim) connected", "front     vsphere fleet https://127.0.0.1:", "4 vm", "monitor   nats://"):
         assert expected in for_people, for_people
     status = own.status()
     assert status["objects"]["host"] == 2 and status["fronts"][0]["tls"] is True
@@ -533,7 +535,7 @@ def test_a_target_that_comes_late(directory):
         assert get(metrics, "/healthz")[0] == 503
         assert 'hyperglot_target_connected{target="lab22"} 0' in get(metrics, "/metrics")[1]
         with host:
-            own.said("ready")
+            own.said("\nready\n")
             assert get(metrics, "/healthz") == (200, "ok\n")
             with own.log_in(view="host") as session:
                 assert session.objects(vim.HostSystem)[0].name == "lab22"
@@ -580,7 +582,7 @@ def test_two_targets_in_one_fleet(directory):
 # -- stopping ------------------------------------------------------------------------------
 
 SLOW = """
-[behaviour]
+[behaviour.all]
 latency_ms = [1500, 1500]
 [[host]]
 name = "slow"
@@ -590,25 +592,136 @@ host = "slow"
 """
 
 
+def logged_in(own):
+    """A session that nobody logs out of, because the program may be gone."""
+    session = own.log_in()
+    session.__enter__()
+    return session
+
+
 def test_a_stop_answers_what_waits(own):
     """A blocked WaitForUpdatesEx is answered, then the process ends with 0 and nothing of it stays."""
-    with own.log_in() as session:
-        collector = session.content.propertyCollector
-        kind = vim.VirtualMachine
-        spec = vmodl.query.PropertyCollector.FilterSpec(
-            objectSet=[vmodl.query.PropertyCollector.ObjectSpec(obj=session.vm("vm-00000"))],
-            propSet=[vmodl.query.PropertyCollector.PropertySpec(type=kind, pathSet=["name"])])
-        collector.CreateFilter(spec, False)
-        first = collector.WaitForUpdatesEx("")
-        with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(collector.WaitForUpdatesEx, first.version, vmodl.query.PropertyCollector.WaitOptions(maxWaitSeconds=300))
-            time.sleep(0.5)
-            assert not waiting.done()
-            began = time.monotonic()
-            assert own.stop() == 0
-            assert time.monotonic() - began < 8
-            assert waiting.result(timeout=10) is None
-        # Nothing is left to log out of.
-        session.content.sessionManager = None
-        session.__class__.__exit__ = clients.Session.__exit__
+    session = logged_in(own)
+    query = vmodl.query.PropertyCollector
+    collector = session.content.propertyCollector
+    objects = [query.ObjectSpec(obj=session.vm("vm-00000"))]
+    collector.CreateFilter(query.FilterSpec(objectSet=objects, propSet=[query.PropertySpec(type=vim.VirtualMachine, pathSet=["name"])]), False)
+    first = collector.WaitForUpdatesEx("")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(collector.WaitForUpdatesEx, first.version, query.WaitOptions(maxWaitSeconds=300))
+        time.sleep(0.5)
+        assert not waiting.done()
+        began = time.monotonic()
+        assert own.stop() == 0
+        assert time.monotonic() - began < 8
+        assert isinstance(waiting.exception(timeout=10), vmodl.fault.RequestCanceled)
     assert own.nats() == []
+
+
+def test_a_stop_lets_a_running_command_end(directory):
+    """What was accepted is performed and told on the bus before the process ends."""
+    file = directory / "fleet.toml"
+    file.write_text(SLOW)
+    own = Own(directory / "up", [f'[[target]]\nprotocol = "sim"\ninventory = {json.dumps(str(file))}\n']).start()
+    try:
+        session = logged_in(own)
+        watcher = watch(own, "event.*.vm.*.powered_on")
+        task = session.vm("slow01").PowerOnVM_Task()
+        assert task.info.state in ("queued", "running")
+        assert own.stop() == 0
+        output, errors = watcher.communicate(timeout=10)
+        assert "slow01" in output, errors
+    finally:
+        own.stop()
+    assert "panicked" not in own.output()
+
+
+def test_a_second_signal_does_not_wait(directory):
+    file = directory / "fleet.toml"
+    file.write_text(SLOW.replace("1500, 1500", "60000, 60000"))
+    own = Own(directory / "up", [f'[[target]]\nprotocol = "sim"\ninventory = {json.dumps(str(file))}\n']).start()
+    logged_in(own).vm("slow01").PowerOnVM_Task()
+    process = own.process
+    process.terminate()
+    own.said("stopping")
+    began = time.monotonic()
+    process.terminate()
+    assert process.wait(20) == FAILED
+    assert time.monotonic() - began < 5
+    assert "a second time" in own.output()
+    own.process = None
+    eventually(lambda: not own.nats(), "the nats-server ended too")
+
+
+# -- what is served ------------------------------------------------------------------------
+
+def test_the_certificate_is_the_ca_s(own):
+    """A client that trusts data_dir/ca.pem and nothing else accepts the front by address and by name; files are private."""
+    port = own.front("fleet").port
+    trusting = ssl.create_default_context(cafile=str(own.data / "ca.pem"))
+    for name in ("127.0.0.1", "localhost"):
+        with socket.create_connection(("127.0.0.1", port)) as plain, trusting.wrap_socket(plain, server_hostname=name) as tls:
+            assert tls.version() in ("TLSv1.2", "TLSv1.3")
+    with socket.create_connection(("127.0.0.1", port)) as plain, pytest.raises(ssl.SSLCertVerificationError):
+        trusting.wrap_socket(plain, server_hostname="elsewhere.example")
+    with socket.create_connection(("127.0.0.1", port)) as plain, pytest.raises(ssl.SSLCertVerificationError):
+        ssl.create_default_context().wrap_socket(plain, server_hostname="localhost")
+    curl = subprocess.run(["curl", "-sS", "--cacert", str(own.data / "ca.pem"), f"https://localhost:{port}{runner.VERSIONS_PATH}"],
+                          capture_output=True, text=True, timeout=30)
+    assert curl.returncode == 0 and "urn:vim25" in curl.stdout, curl.stderr
+    for file in own.data.rglob("*"):
+        mode = stat.S_IMODE(file.stat().st_mode)
+        if file.is_file() and re.search(r"key|users|secret|cred|conf", file.name):
+            assert mode & 0o077 == 0, f"{file} is {mode:o}"
+    assert stat.S_IMODE(own.data.stat().st_mode) == 0o700
+
+
+def test_plain_on_loopback(directory):
+    """Allowed there, and said in the log."""
+    front = runner.Front("fleet", runner.free_port())
+    own = Own(directory, fronts=[], extra=front.toml().replace("tls = true", "tls = false"))
+    with own:
+        assert get(front.port, runner.VERSIONS_PATH)[0] == 200
+        assert "listening without TLS" in own.output()
+        assert own.status()["fronts"][0]["tls"] is False
+
+
+def test_metrics_and_health(directory):
+    port = runner.free_port()
+    with Own(directory, extra=f'[metrics]\nlisten = "127.0.0.1:{port}"\n') as own:
+        assert get(port, "/healthz") == (200, "ok\n")
+        status, text = get(port, "/metrics")
+        assert status == 200
+        for line in ('hyperglot_objects{kind="vm"} 4', 'hyperglot_objects{kind="host"} 2', 'hyperglot_target_connected{target="sim"} 1',
+                     "hyperglot_bus_connected 1", "# EOF"):
+            assert line in text.splitlines(), text
+        assert get(port, "/nothing")[0] == 404
+
+        def events():
+            return int(re.search(r"^hyperglot_events (\d+)$", get(port, "/metrics")[1], re.M)[1])
+
+        before = events()
+        with own.log_in() as session:
+            power_cycle(session, "vm-00000")
+        assert events() >= before + 2
+        requests = re.search(r'hyperglot_front_events_total\{front="vsphere-fleet-\d+",event="request"\} (\d+)', get(port, "/metrics")[1])
+        assert int(requests[1]) > 5
+
+
+def test_logs_as_json_and_a_filter_that_is_none(directory):
+    own = Own(directory, extra='[log]\nformat = "json"\nfilter = "hyperglot=;;"\n')
+    with own:
+        pass
+    lines = [json.loads(line) for line in own.tail(1_000_000).splitlines()]
+    assert any("log filter" in line["message"] for line in lines)
+    assert all({"timestamp", "level", "message", "target"} <= set(line) for line in lines)
+
+
+@pytest.mark.parametrize("role", [[], ["up"], ["watch"], ["status"], ["mapping"], ["mapping", "check"], ["mapping", "explain"]])
+def test_every_role_explains_itself(role):
+    done = runner.run_binary(*role, "--help")
+    assert done.returncode == 0
+    assert "Usage: hyperglot" in done.stdout
+    for line in done.stdout.splitlines():
+        words = re.match(r"\s+(?:-\w, )?--([a-z-]+)(?: <\w+>)?\s*(.*)$", line)
+        assert not words or words[2] or words[1] == "config", f"--{words[1]} says nothing"
