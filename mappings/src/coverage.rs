@@ -72,7 +72,8 @@ fn lowered(protocol: &Protocol, verb: &str) -> String {
         Some(effect) if effect.emulated.is_some() => "emulated".to_owned(),
         Some(effect) => {
             let calls: Vec<&str> = effect.steps.iter().map(|s| &*s.call.name).collect();
-            format!("local {}", calls.join("+"))
+            let route = if effect.dependence() == crate::Dependence::Object { "engine" } else { "local" };
+            format!("{route} {}", calls.join("+"))
         }
     }
 }

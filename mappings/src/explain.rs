@@ -211,6 +211,7 @@ fn effect(protocol: &Protocol, effect: &Effect, union: &Schema, out: &mut String
     if let Some(expect) = &effect.expect {
         line!(out, "  is there when {}", expect.text);
     }
+    line!(out, "  its calls depend on {}", effect.dependence());
     let reads = effect.reads();
     if !reads.is_empty() {
         line!(out, "  reads {}", slots(reads, union.kind(effect.on).id, union));

@@ -25,6 +25,15 @@ pub(crate) fn demo() -> Arc<Bundle> {
 
 /// The small protocol with its rows file changed by `edit`; what the checker says.
 pub(crate) fn edited(edit: impl Fn(&str) -> String) -> String {
+    crate::check(folder(edit).path()).to_string()
+}
+
+/// The small protocol with its rows file changed by `edit`.
+pub(crate) fn edited_bundle(edit: impl Fn(&str) -> String) -> Arc<Bundle> {
+    Bundle::load(folder(edit).path()).unwrap_or_else(|report| panic!("{report}"))
+}
+
+fn folder(edit: impl Fn(&str) -> String) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let to = dir.path().join("demo/schema");
     std::fs::create_dir_all(&to).unwrap();
@@ -32,7 +41,7 @@ pub(crate) fn edited(edit: impl Fn(&str) -> String) -> String {
     let text = std::fs::read_to_string(testdata().join("demo/protocol.toml")).unwrap();
     let changed = edit(&text);
     std::fs::write(dir.path().join("demo/protocol.toml"), changed).unwrap();
-    crate::check(dir.path()).to_string()
+    dir
 }
 
 /// A record of a kind with these fields.

@@ -1,7 +1,9 @@
 //! Effects: a union command as calls of a target.
 
+use super::Dependence;
 use crate::{
     cel::{Frame, Program},
+    flow::Flow,
     reader::Reader,
 };
 use std::sync::Arc;
@@ -116,6 +118,17 @@ impl Effect {
     /// Whether the object shows that the effect is there; `None`: the effect leaves no trace to look for.
     pub fn expect(&self, object: &Record, reader: &dyn Reader) -> Option<bool> {
         self.expect.as_ref().map(|expect| expect.holds(&self.frame(None, object, reader)))
+    }
+
+    /// What the calls are made of. Conditions of steps are looked at in the owner's lane, as guards are, and do not count.
+    pub fn dependence(&self) -> Dependence {
+        let calls = self.steps.iter().flat_map(|step| std::iter::once(&step.call).chain(&step.undo));
+        let of = |program: &Program| match &program.shape.flow {
+            _ if !program.reads.object.is_empty() || !program.reads.hops.is_empty() => Dependence::Object,
+            Flow::Ref(_) => Dependence::Ids,
+            _ => Dependence::Nothing,
+        };
+        calls.flat_map(|call| &call.args).map(|(_, p)| of(p)).max().unwrap_or(Dependence::Nothing)
     }
 
     /// The slots of the object that lowering looks at.

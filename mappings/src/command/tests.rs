@@ -87,6 +87,15 @@ fn lowers_to_the_steps_whose_conditions_hold() {
 }
 
 #[test]
+fn finds_out_what_the_calls_are_made_of() {
+    use crate::{Dependence, testing::edited_bundle};
+    let bundle = demo();
+    assert_eq!(bundle.protocol("demo").unwrap().effect("PowerOn").unwrap().dependence(), Dependence::Ids);
+    let changed = edited_bundle(|text| text.replace("flags = 0", "flags = \"vm.cpu_count\""));
+    assert_eq!(changed.protocol("demo").unwrap().effect("PowerOn").unwrap().dependence(), Dependence::Object);
+}
+
+#[test]
 fn says_whether_the_effect_is_there() {
     let bundle = demo();
     let protocol = bundle.protocol("demo").unwrap();
