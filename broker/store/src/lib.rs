@@ -16,14 +16,22 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+pub mod audit;
 pub mod batch;
 mod db;
 pub mod error;
+pub mod facts;
 pub mod file;
+pub mod idmap;
+pub mod journal;
+pub mod leases;
 pub mod medium;
 pub mod memory;
+pub mod outbox;
+pub mod owned;
 mod row;
 mod seal;
+pub mod sessions;
 pub mod store;
 pub mod table;
 

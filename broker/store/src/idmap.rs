@@ -1,0 +1,537 @@
+//! Union id <-> native id, one map for each protocol and view, durable before it is shown.
+//!
+//! ```text
+//! native(id, form): known? from memory │ else the next number of the form ─▶ one commit: pair, reverse pair, counter ─▶ memory ─▶ shown
+//!
+//! engine   numbers from the counter; lease(form, agent, n) moves the counter past a block that only that agent gives out
+//!          adopt(agent, pairs): what an agent gave out of its blocks while the engine was away
+//! agent    numbers from the blocks it holds; none left: Exhausted, never a guess
+//! ```
+//!
+//! A native id names one object for ever: numbers only grow, an object that is gone keeps its id as a tombstone. Each pair is kept in
+//! both directions and both are compared when the map is opened.
+//!
+//! A form is a pattern such as `vm-{n}` or `session[{uuid}]`. `{n}` is the next number of the form, from 1; `{uuid}` the object's uuid.
+//! A form without `{n}` whose text is taken gets a number behind it.
+
+use crate::{
+    batch::{Batch, Epoch},
+    error::StoreError,
+    row::{Row, row},
+    seal,
+    store::{Store, all},
+    table::Table,
+};
+use parking_lot::RwLock;
+use rustc_hash::FxHashMap;
+use std::{collections::BTreeMap, sync::Arc};
+use union::ObjectId;
+
+/// A native id may be this long, bytes.
+pub const MAX_NATIVE: usize = 256;
+/// Numbers in a block at most.
+pub const MAX_BLOCK: u64 = 1 << 20;
+/// How often a commit that lost a race is tried again.
+const TRIES: usize = 4;
+
+/// Why there is no id.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// The native id is another object's.
+    #[error("the native id `{native}` already names {by}; it cannot also name {wanted}")]
+    Taken {
+        /// The id asked for.
+        native: Arc<str>,
+        /// Whose it is.
+        by: ObjectId,
+        /// Who asked.
+        wanted: ObjectId,
+    },
+    /// The object has another native id.
+    #[error("{id} is `{known}` already; it cannot also be `{native}`")]
+    Forked {
+        /// The object.
+        id: ObjectId,
+        /// Its id.
+        known: Arc<str>,
+        /// The other one.
+        native: Arc<str>,
+    },
+    /// No leased number is left.
+    #[error("no leased number of `{form}` is left; the engine leases more when it can be reached")]
+    Exhausted {
+        /// Which form.
+        form: Arc<str>,
+    },
+    /// The number is not of a block that was leased to this agent.
+    #[error("number {number} of `{form}` was not leased to {agent}")]
+    NotLeased {
+        /// Which form.
+        form: Arc<str>,
+        /// Which number.
+        number: u64,
+        /// Who used it.
+        agent: Arc<str>,
+    },
+    /// Empty, longer than 256 bytes, or with a NUL in it.
+    #[error("`{0}` cannot be part of an id map: expected 1 to {MAX_NATIVE} bytes without NUL")]
+    BadText(String),
+    /// A block of no numbers, or of too many.
+    #[error("a block of {0} numbers: expected 1 to {MAX_BLOCK}")]
+    BadBlock(u64),
+    /// The store said no.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+row! {
+    /// A native id, as kept.
+    pub struct Pair {
+        /// The native id.
+        1 native: Arc<str>,
+        /// The form it was given out by; empty: fixed by the protocol.
+        2 form: Arc<str>,
+        /// Its number in the form; 0: none.
+        3 number: u64,
+        /// When the object was gone, Unix milliseconds; 0: it is there.
+        4 retired_ms: i64,
+    }
+}
+
+row! {
+    /// A block of numbers of one form: `first..end`.
+    pub struct Block {
+        /// The form.
+        1 form: Arc<str>,
+        /// Whose it is.
+        2 agent: Arc<str>,
+        /// The first number.
+        3 first: u64,
+        /// One past the last number.
+        4 end: u64,
+        /// The number to be given out next.
+        5 next: u64,
+    }
+}
+
+row! {
+    /// A pair that an agent gave out of a block.
+    pub struct Given {
+        /// The object.
+        1 id: ObjectId,
+        /// Its native id and where that came from.
+        2 pair: Pair,
+    }
+}
+
+/// Where numbers come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Numbers {
+    /// From the form's own counter: the engine, or a machine on its own.
+    Counted,
+    /// From leased blocks: an agent.
+    Leased,
+}
+
+#[derive(Debug, Default)]
+struct Maps {
+    native: FxHashMap<ObjectId, Pair>,
+    union: FxHashMap<Arc<str>, ObjectId>,
+    last: FxHashMap<Arc<str>, u64>,
+    blocks: BTreeMap<(Arc<str>, u64), Block>,
+}
+
+/// A map of one protocol and view. Reads are from memory.
+#[derive(Debug)]
+pub struct IdMap {
+    store: Arc<dyn Store>,
+    scope: Vec<u8>,
+    numbers: Numbers,
+    maps: RwLock<Maps>,
+    /// One allocation at a time.
+    turn: tokio::sync::Mutex<()>,
+}
+
+fn text(value: &str) -> Result<&str, IdError> {
+    let fine = (1..=MAX_NATIVE).contains(&value.len()) && !value.contains('\0');
+    if fine { Ok(value) } else { Err(IdError::BadText(value.chars().take(64).collect())) }
+}
+
+fn join(parts: &[&[u8]]) -> Vec<u8> {
+    parts.join(&0)
+}
+
+/// An allocation being put together: what it will have changed in memory once it is durable.
+#[derive(Default)]
+struct Draft {
+    batch: Batch,
+    pairs: FxHashMap<ObjectId, Pair>,
+    natives: FxHashMap<Arc<str>, ObjectId>,
+    last: FxHashMap<Arc<str>, u64>,
+    blocks: BTreeMap<(Arc<str>, u64), Block>,
+}
+
+impl Draft {
+    fn taken(&self, maps: &Maps, native: &str) -> bool {
+        maps.union.contains_key(native) || self.natives.contains_key(native)
+    }
+
+    fn add(&mut self, id: ObjectId, pair: Pair) {
+        self.natives.insert(Arc::clone(&pair.native), id);
+        self.pairs.insert(id, pair);
+    }
+
+    fn number(&mut self, maps: &Maps, numbers: Numbers, form: &Arc<str>) -> Result<u64, IdError> {
+        match numbers {
+            Numbers::Counted => {
+                let last = self.last.get(form).or(maps.last.get(form)).copied().unwrap_or(0) + 1;
+                self.last.insert(Arc::clone(form), last);
+                Ok(last)
+            }
+            Numbers::Leased => {
+                let range = (Arc::clone(form), 0)..=(Arc::clone(form), u64::MAX);
+                for (key, stored) in maps.blocks.range(range) {
+                    let block = self.blocks.get(key).unwrap_or(stored);
+                    if block.next < block.end {
+                        let number = block.next;
+                        self.blocks.insert(key.clone(), Block { next: number + 1, ..block.clone() });
+                        return Ok(number);
+                    }
+                }
+                Err(IdError::Exhausted { form: Arc::clone(form) })
+            }
+        }
+    }
+}
+
+impl IdMap {
+    /// Reads the map of a protocol and view. What does not agree with itself is refused as corrupt.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        protocol: &str,
+        view: &str,
+        numbers: Numbers,
+    ) -> Result<IdMap, IdError> {
+        let scope = join(&[text(protocol)?.as_bytes(), text(view)?.as_bytes(), b""]);
+        let maps = read(&*store, &scope).await?;
+        Ok(IdMap { store, scope, numbers, maps: RwLock::new(maps), turn: tokio::sync::Mutex::new(()) })
+    }
+
+    fn key(&self, rest: &[u8]) -> Vec<u8> {
+        [&self.scope, rest].concat()
+    }
+
+    fn block_key(&self, block: &Block) -> Vec<u8> {
+        self.key(&join(&[block.form.as_bytes(), &block.first.to_be_bytes()]))
+    }
+
+    /// The native id, if one was given out.
+    pub fn known(&self, id: ObjectId) -> Option<Arc<str>> {
+        self.maps.read().native.get(&id).map(|pair| Arc::clone(&pair.native))
+    }
+
+    /// The object a native id names, gone or not.
+    pub fn object(&self, native: &str) -> Option<ObjectId> {
+        self.maps.read().union.get(native).copied()
+    }
+
+    /// Whether the object is gone.
+    pub fn is_retired(&self, id: ObjectId) -> bool {
+        self.maps.read().native.get(&id).is_some_and(|pair| pair.retired_ms != 0)
+    }
+
+    /// Every pair, in the order of the objects.
+    pub fn pairs(&self) -> Vec<Given> {
+        let maps = self.maps.read();
+        let mut pairs: Vec<Given> =
+            maps.native.iter().map(|(id, pair)| Given { id: *id, pair: pair.clone() }).collect();
+        pairs.sort_by_key(|given| given.id);
+        pairs
+    }
+
+    /// The last number given out of each form, leased blocks included.
+    pub fn counters(&self) -> BTreeMap<Arc<str>, u64> {
+        self.maps.read().last.iter().map(|(form, n)| (Arc::clone(form), *n)).collect()
+    }
+
+    /// Numbers of a form that can still be given out of leased blocks.
+    pub fn remaining(&self, form: &str) -> u64 {
+        let maps = self.maps.read();
+        maps.blocks.values().filter(|b| *b.form == *form).map(|b| b.end.saturating_sub(b.next)).sum()
+    }
+
+    /// The native id of one object; see [`natives`](IdMap::natives).
+    pub async fn native(&self, id: ObjectId, form: &str, epoch: Epoch) -> Result<Arc<str>, IdError> {
+        if let Some(known) = self.known(id) {
+            return Ok(known);
+        }
+        let natives = self.natives(&[(id, form)], epoch).await?;
+        natives.into_iter().next().ok_or_else(|| IdError::BadText(form.to_owned()))
+    }
+
+    /// The native ids of objects, those not yet known given out by their form, all in one commit. None is given out after an error.
+    pub async fn natives(&self, wanted: &[(ObjectId, &str)], epoch: Epoch) -> Result<Vec<Arc<str>>, IdError> {
+        let _turn = self.turn.lock().await;
+        for (_, form) in wanted {
+            text(form)?;
+        }
+        self.retried(epoch, |maps, draft| {
+            let mut natives: Vec<Arc<str>> = Vec::with_capacity(wanted.len());
+            for (id, form) in wanted {
+                if let Some(known) = maps.native.get(id).or(draft.pairs.get(id)) {
+                    natives.push(Arc::clone(&known.native));
+                    continue;
+                }
+                let pair = self.choose(maps, draft, *id, form)?;
+                natives.push(Arc::clone(&pair.native));
+                draft.add(*id, pair);
+            }
+            Ok(natives)
+        })
+        .await
+    }
+
+    /// The next free native id of a form.
+    fn choose(&self, maps: &Maps, draft: &mut Draft, id: ObjectId, form: &str) -> Result<Pair, IdError> {
+        let form: Arc<str> = Arc::from(form);
+        let base = form.replace("{uuid}", &id.uuid.to_string());
+        let (mut native, mut number) = (base.clone(), 0);
+        let pattern = if base.contains("{n}") { base } else { format!("{base}-{{n}}") };
+        if native.contains("{n}") || draft.taken(maps, &native) {
+            loop {
+                number = draft.number(maps, self.numbers, &form)?;
+                native = pattern.replace("{n}", &number.to_string());
+                if !draft.taken(maps, &native) {
+                    break;
+                }
+            }
+        }
+        Ok(Pair { native: Arc::from(text(&native)?), form, number, retired_ms: 0 })
+    }
+
+    /// Gives an object a native id that is fixed by the protocol, for example that of the root folder. The same pair again is fine.
+    pub async fn fix(&self, id: ObjectId, native: &str, epoch: Epoch) -> Result<Arc<str>, IdError> {
+        let _turn = self.turn.lock().await;
+        let native: Arc<str> = Arc::from(text(native)?);
+        self.retried(epoch, |maps, draft| {
+            let pair = Pair { native: Arc::clone(&native), form: Arc::from(""), number: 0, retired_ms: 0 };
+            if fits(maps, id, &pair)? {
+                draft.add(id, pair);
+            }
+            Ok(Arc::clone(&native))
+        })
+        .await
+    }
+
+    /// Marks an object as gone; its native id stays its own. One that never had an id needs no tombstone.
+    pub async fn retire(&self, id: ObjectId, now_ms: i64, epoch: Epoch) -> Result<(), IdError> {
+        let _turn = self.turn.lock().await;
+        for _ in 0..TRIES {
+            let pair = self.maps.read().native.get(&id).cloned();
+            let Some(old) = pair.filter(|pair| pair.retired_ms == 0) else { return Ok(()) };
+            let pair = Pair { retired_ms: now_ms.max(1), ..old.clone() };
+            let key = self.key(id.to_string().as_bytes());
+            let mut batch = Batch::new();
+            batch.expect(Table::IdNative, &key, Some(&old.encode()));
+            batch.put(Table::IdNative, &key, pair.encode());
+            match self.store.commit(batch, epoch).await {
+                Ok(_) => {
+                    self.maps.write().native.insert(id, pair);
+                    return Ok(());
+                }
+                Err(StoreError::Conflict { .. }) => {
+                    let fresh = read(&*self.store, &self.scope).await?;
+                    *self.maps.write() = fresh;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(StoreError::Conflict { table: Table::IdNative, key: id.to_string() }.into())
+    }
+
+    /// Sets numbers aside for an agent: from now on only it gives them out.
+    pub async fn lease(&self, form: &str, agent: &str, count: u64, epoch: Epoch) -> Result<Block, IdError> {
+        let _turn = self.turn.lock().await;
+        let (form, agent): (Arc<str>, Arc<str>) = (Arc::from(text(form)?), Arc::from(text(agent)?));
+        if !(1..=MAX_BLOCK).contains(&count) {
+            return Err(IdError::BadBlock(count));
+        }
+        self.retried(epoch, |maps, draft| {
+            let last = maps.last.get(&form).copied().unwrap_or(0);
+            let (first, end) = (last + 1, last + 1 + count);
+            let block = Block { form: Arc::clone(&form), agent: Arc::clone(&agent), first, end, next: first };
+            draft.last.insert(Arc::clone(&form), end - 1);
+            draft.blocks.insert((Arc::clone(&form), first), block.clone());
+            Ok(block)
+        })
+        .await
+    }
+
+    /// Takes a block that the engine leased to this agent. The same block again is fine.
+    pub async fn hold(&self, block: Block, epoch: Epoch) -> Result<(), IdError> {
+        let _turn = self.turn.lock().await;
+        text(&block.form)?;
+        let count = block.end.checked_sub(block.first).unwrap_or(0);
+        if !(1..=MAX_BLOCK).contains(&count) || block.first == 0 {
+            return Err(IdError::BadBlock(count));
+        }
+        self.retried(epoch, |maps, draft| {
+            let key = (Arc::clone(&block.form), block.first);
+            let others = maps.blocks.values().filter(|b| b.form == block.form);
+            if let Some(other) = others.into_iter().find(|b| b.first < block.end && block.first < b.end) {
+                // Ours already, perhaps used in part: it stays as it is.
+                let same = other.first == block.first && other.end == block.end;
+                return if same { Ok(()) } else { Err(IdError::BadBlock(count)) };
+            }
+            draft.blocks.insert(key, Block { next: block.first, ..block.clone() });
+            Ok(())
+        })
+        .await
+    }
+
+    /// Takes over what an agent gave out of its blocks. All of it, or after an error nothing: a pair that clashes is a fault to be shown.
+    pub async fn adopt(&self, agent: &str, given: &[Given], epoch: Epoch) -> Result<(), IdError> {
+        let _turn = self.turn.lock().await;
+        self.retried(epoch, |maps, draft| {
+            for Given { id, pair } in given {
+                text(&pair.native)?;
+                let leased = maps.blocks.values().any(|b| {
+                    b.form == pair.form && *b.agent == *agent && (b.first..b.end).contains(&pair.number)
+                });
+                if pair.number != 0 && !leased {
+                    let (form, agent) = (Arc::clone(&pair.form), Arc::from(agent));
+                    return Err(IdError::NotLeased { form, number: pair.number, agent });
+                }
+                match (draft.pairs.get(id), draft.natives.get(&pair.native)) {
+                    (Some(p), _) if p.native == pair.native => continue,
+                    (_, Some(by)) => {
+                        return Err(IdError::Taken {
+                            native: Arc::clone(&pair.native),
+                            by: *by,
+                            wanted: *id,
+                        });
+                    }
+                    (Some(p), None) => {
+                        let (known, native) = (Arc::clone(&p.native), Arc::clone(&pair.native));
+                        return Err(IdError::Forked { id: *id, known, native });
+                    }
+                    (None, None) => {}
+                }
+                if fits(maps, *id, pair)? {
+                    draft.add(*id, pair.clone());
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Drafts against what is in memory and commits; when another writer was faster, reads the store again and drafts anew.
+    async fn retried<T>(
+        &self,
+        epoch: Epoch,
+        mut plan: impl FnMut(&Maps, &mut Draft) -> Result<T, IdError>,
+    ) -> Result<T, IdError> {
+        let mut tries = 0;
+        loop {
+            let mut draft = Draft::default();
+            let planned = plan(&self.maps.read(), &mut draft)?;
+            if draft.pairs.is_empty() && draft.blocks.is_empty() {
+                return Ok(planned);
+            }
+            self.write(&mut draft);
+            match self.store.commit(std::mem::take(&mut draft.batch), epoch).await {
+                Ok(_) => {
+                    let mut maps = self.maps.write();
+                    for (id, pair) in draft.pairs {
+                        maps.union.insert(Arc::clone(&pair.native), id);
+                        maps.native.insert(id, pair);
+                    }
+                    maps.last.extend(draft.last);
+                    maps.blocks.extend(draft.blocks);
+                    return Ok(planned);
+                }
+                Err(StoreError::Conflict { .. }) if tries < TRIES => {
+                    tries += 1;
+                    let fresh = read(&*self.store, &self.scope).await?;
+                    *self.maps.write() = fresh;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn write(&self, draft: &mut Draft) {
+        let maps = self.maps.read();
+        let Draft { batch, pairs, last, blocks, .. } = draft;
+        for (id, pair) in pairs {
+            let (native_key, union_key) =
+                (self.key(id.to_string().as_bytes()), self.key(pair.native.as_bytes()));
+            batch.expect(Table::IdNative, &native_key, None).expect(Table::IdUnion, &union_key, None);
+            batch.put(Table::IdNative, &native_key, pair.encode());
+            batch.put(Table::IdUnion, &union_key, id.to_string().into_bytes());
+        }
+        for (form, number) in last {
+            let key = self.key(form.as_bytes());
+            let before = maps.last.get(form).map(|n| n.to_le_bytes());
+            batch.expect(Table::IdLast, &key, before.as_ref().map(|b| &b[..]));
+            batch.put(Table::IdLast, &key, number.to_le_bytes().to_vec());
+        }
+        for (place, block) in blocks {
+            let key = self.block_key(block);
+            let before = maps.blocks.get(place).map(Row::encode);
+            batch.expect(Table::IdBlock, &key, before.as_deref()).put(Table::IdBlock, &key, block.encode());
+        }
+    }
+}
+
+/// Whether the pair is new (`true`) or there already; neither half may be part of another.
+fn fits(maps: &Maps, id: ObjectId, pair: &Pair) -> Result<bool, IdError> {
+    match (maps.native.get(&id), maps.union.get(&pair.native)) {
+        (Some(known), _) if known.native == pair.native => Ok(false),
+        (_, Some(by)) => Err(IdError::Taken { native: Arc::clone(&pair.native), by: *by, wanted: id }),
+        (Some(known), None) => {
+            Err(IdError::Forked { id, known: Arc::clone(&known.native), native: Arc::clone(&pair.native) })
+        }
+        (None, None) => Ok(true),
+    }
+}
+
+async fn read(store: &dyn Store, scope: &[u8]) -> Result<Maps, StoreError> {
+    let mut maps = Maps::default();
+    let rest =
+        |key: &[u8]| -> Option<Arc<str>> { std::str::from_utf8(key.get(scope.len()..)?).ok().map(Arc::from) };
+    for (key, value) in all(store, Table::IdNative, scope).await? {
+        let corrupt = |what| seal::corrupt(&Table::IdNative.key(&key), what);
+        let id: Option<ObjectId> = rest(&key).and_then(|text| text.parse().ok());
+        let id = id.ok_or_else(|| corrupt("its key is not an object id"))?;
+        let pair = Pair::at(Table::IdNative, &key, &value)?;
+        if maps.union.insert(Arc::clone(&pair.native), id).is_some() {
+            return Err(corrupt("its native id is another object's as well"));
+        }
+        maps.native.insert(id, pair);
+    }
+    let reverse = all(store, Table::IdUnion, scope).await?;
+    for (key, value) in &reverse {
+        let id = rest(key).and_then(|native| maps.union.get(&native));
+        if id.is_none_or(|id| id.to_string().as_bytes() != value) {
+            return Err(seal::corrupt(&Table::IdUnion.key(key), "the two directions of the map differ"));
+        }
+    }
+    if reverse.len() != maps.native.len() {
+        let what = "the two directions of the map differ in length";
+        return Err(seal::corrupt(&Table::IdUnion.key(scope), what));
+    }
+    for (key, value) in all(store, Table::IdLast, scope).await? {
+        let number = <[u8; 8]>::try_from(value.as_slice()).map(u64::from_le_bytes).ok();
+        let found = rest(&key).zip(number);
+        let (form, number) =
+            found.ok_or_else(|| seal::corrupt(&Table::IdLast.key(&key), "expected a number"))?;
+        maps.last.insert(form, number);
+    }
+    for (key, value) in all(store, Table::IdBlock, scope).await? {
+        let block = Block::at(Table::IdBlock, &key, &value)?;
+        maps.blocks.insert((Arc::clone(&block.form), block.first), block);
+    }
+    Ok(maps)
+}
