@@ -19,9 +19,12 @@ help: ## List the targets
 	@echo "  PROFILE=release  with demo, build, clients: the optimised build"
 	@echo "  ARGS=...         with clients: more arguments for pytest, for example ARGS='-k power -x'"
 
-.PHONY: setup
-setup: ## Install what is missing: Debian packages, .venv, govc and vcsim, the test guest
+.PHONY: packages
+packages:
 	@tools/setup/packages.sh
+
+.PHONY: setup
+setup: packages ## Install what is missing: Debian packages, .venv, govc and vcsim, the test guest
 	@tools/setup/python.sh
 	@tools/setup/gotools.sh
 	@tools/guest/build.sh
@@ -51,7 +54,7 @@ mappings-check: build ## Check the mapping files and run their cases
 	$(HYPERGLOT_BIN) mapping test mappings
 
 .PHONY: check
-check: ## Formatting, lints, licences and bans, house rules
+check: packages ## Formatting, lints, licences and bans, house rules
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	python3 -m unittest -q tools/check/test_check.py

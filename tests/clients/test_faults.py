@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from pyVmomi import vim
 
 import clients
 import soap
@@ -28,6 +29,7 @@ def ids(host, hyperglot):
                 "web01": session.vm("web01")._moId, "db01": session.vm("db01")._moId,
                 "root": session.content.rootFolder._moId, "pc": session.content.propertyCollector._moId,
                 "sm": session.content.sessionManager._moId, "done": task._moId,
+                "dc": session.objects(vim.Datacenter)[0]._moId,
             }
     return known
 
