@@ -31,7 +31,7 @@ pub(crate) struct EventFilter {
 }
 
 /// An `EventHistoryCollector`.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct EventPages {
     filter: EventFilter,
     /// Where it stands.
@@ -151,15 +151,15 @@ pub(crate) fn read_previous(call: &Call<'_>) -> Answer<Reply> {
 fn read(call: &Call<'_>, forward: bool) -> Answer<Reply> {
     let most = history::most(call)?;
     let number = |item: &(Entry, Arc<ObjectMap>)| item.0.number;
+    // Gathered outside the lock that changes take.
+    let filter = with_pages(call, |thing| match thing {
+        Thing::Events(pages) => Some(pages.filter.clone()),
+        _ => None,
+    })?;
+    let all = filter.events(call.front);
     let events = with_pages(call, |thing| match thing {
-        Thing::Events(pages) => {
-            let all = pages.filter.events(call.front);
-            Some(if forward {
-                pages.cursor.next(all, number, most)
-            } else {
-                pages.cursor.previous(all, number, most)
-            })
-        }
+        Thing::Events(pages) if forward => Some(pages.cursor.next(all, number, most)),
+        Thing::Events(pages) => Some(pages.cursor.previous(all, number, most)),
         _ => None,
     })?;
     Ok(put_events(call, &events))

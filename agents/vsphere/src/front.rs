@@ -13,7 +13,7 @@ use crate::{
     folder,
     inventory::{Catalog, Key},
     keeper::Keeper,
-    made::{MadeRead, OfSession, Thing, Workshop},
+    made::{Made, MadeRead, OfSession, Thing, Workshop},
     methods::Methods,
     native::{self, NS, Tags},
     serve::Watching,
@@ -265,6 +265,19 @@ impl Front {
     /// An id for something a session makes.
     pub(crate) fn made_id(&self, session: &str) -> Arc<str> {
         Arc::from(format!("session[{session}]{}", self.ids.uuid()))
+    }
+
+    /// Looks at a made object. What has to be gathered at length is looked at outside the lock that changes take.
+    pub(crate) fn with_made<T>(&self, number: u64, look: impl FnOnce(&Made) -> T) -> Option<T> {
+        let workshop = self.workshop.lock();
+        let made = workshop.get(number)?;
+        match made.light() {
+            Some(copy) => {
+                drop(workshop);
+                Some(look(&copy))
+            }
+            None => Some(look(made)),
+        }
     }
 
     /// Forgets what a session made as soon as it has ended.

@@ -146,6 +146,16 @@ impl Workshop {
 }
 
 impl Made {
+    /// A copy, of what is small and shows much.
+    pub(crate) fn light(&self) -> Option<Made> {
+        let thing = match &self.thing {
+            Thing::Events(pages) => Thing::Events(pages.clone()),
+            Thing::Tasks(pages) => Thing::Tasks(pages.clone()),
+            Thing::Collector { .. } | Thing::Filter { .. } | Thing::View(_) => return None,
+        };
+        Some(Made { session: self.session.clone(), reference: self.reference.clone(), thing })
+    }
+
     /// Whether it is of a type or below it.
     pub(crate) fn is_a(&self, catalog: &Catalog, ty: &str) -> bool {
         catalog.managed(&self.reference.ty).is_some_and(|own| catalog.is_a_named(own, ty))

@@ -82,7 +82,11 @@ pub(crate) async fn login(call: &Call<'_>) -> Answer<Reply> {
     match call.front.guard.login(name, &password, call.remote).await {
         Ok(principal) => open(call, principal),
         Err(error) => {
-            note(call, "session.login_failed", name, "", format!("Cannot login {name}@{}", call.remote));
+            // Only a password that was looked at is news: refusals without a look could fill the chronicle.
+            if error == LoginError::Wrong {
+                let message = format!("Cannot login {name}@{}", call.remote);
+                note(call, "session.login_failed", name, "", message);
+            }
             Err(refused(error))
         }
     }

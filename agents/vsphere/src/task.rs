@@ -17,7 +17,7 @@ use union::{CommandId, Kind, ObjectId};
 use wire::{soap::encode::Encoder, xml::Element};
 
 /// A `TaskHistoryCollector`.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct TaskPages {
     about: About,
     states: Vec<String>,
@@ -113,15 +113,15 @@ pub(crate) fn read_previous(call: &Call<'_>) -> Answer<Reply> {
 fn read(call: &Call<'_>, forward: bool) -> Answer<Reply> {
     let most = history::most(call)?;
     let number = |item: &(i64, ObjectId)| item.0;
+    // Gathered outside the lock that changes take.
+    let copy = events::with_pages(call, |thing| match thing {
+        Thing::Tasks(pages) => Some(pages.clone()),
+        _ => None,
+    })?;
+    let all = copy.tasks(call.front);
     let tasks = events::with_pages(call, |thing| match thing {
-        Thing::Tasks(pages) => {
-            let all = pages.tasks(call.front);
-            Some(if forward {
-                pages.cursor.next(all, number, most)
-            } else {
-                pages.cursor.previous(all, number, most)
-            })
-        }
+        Thing::Tasks(pages) if forward => Some(pages.cursor.next(all, number, most)),
+        Thing::Tasks(pages) => Some(pages.cursor.previous(all, number, most)),
         _ => None,
     })?;
     Ok(Reply::write(|out| tasks.iter().for_each(|(_, id)| put_info(call, out, "returnval", *id))))

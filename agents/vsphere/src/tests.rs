@@ -30,7 +30,7 @@ mod model;
 mod strict;
 
 /// The project's own mapping of this protocol, without those of others.
-static BUNDLE: LazyLock<Arc<Bundle>> = LazyLock::new(|| {
+pub(crate) static BUNDLE: LazyLock<Arc<Bundle>> = LazyLock::new(|| {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../mappings/vsphere").canonicalize().unwrap();
     let dir = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(own, dir.path().join("vsphere")).unwrap();

@@ -47,3 +47,40 @@ pub(crate) fn document(schema: &NativeSchema, newest: VersionIndex) -> String {
     text.push_str("  </priorVersions>\n </namespace>\n</namespaces>\n");
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::BUNDLE;
+
+    #[test]
+    fn negotiates() {
+        let schema = &BUNDLE.protocol("vsphere").unwrap().native;
+        let index = |id: &str| schema.version(id).unwrap();
+        let newest = index("8.0.3.0");
+        for (action, expected) in [
+            (Some("\"urn:vim25/6.5\""), "6.5"),
+            (Some("urn:vim25/8.0.3.0"), "8.0.3.0"),
+            (Some("urn:vim25/9.1.0.0"), "8.0.3.0"),
+            (Some("urn:vim25/77.0"), "8.0.3.0"),
+            (Some("urn:vim25/6.6"), "6.5"),
+            (Some("urn:vim25/0.1"), "2.0"),
+            (Some("urn:vim25/x"), "2.0"),
+            (Some("\"\""), "2.0"),
+            (Some("urn:vim25"), "2.0"),
+            (None, "2.0"),
+        ] {
+            assert_eq!(negotiate(action, schema, newest), index(expected), "{action:?}");
+        }
+    }
+
+    #[test]
+    fn lists_what_is_older() {
+        let schema = &BUNDLE.protocol("vsphere").unwrap().native;
+        let text = document(schema, schema.version("8.0.3.0").unwrap());
+        assert!(text.contains("<name>urn:vim25</name>\n  <version>8.0.3.0</version>"));
+        assert!(text.contains("<version>6.5</version>") && text.contains("<version>2.5u2</version>"));
+        assert!(!text.contains("9.0.0.0") && text.matches("<namespace>").count() == 1);
+        wire::xml::parse(text, &wire::limits::SOAP).unwrap();
+    }
+}

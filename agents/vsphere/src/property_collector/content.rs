@@ -172,11 +172,11 @@ pub(crate) fn put_value(
                 call.front.record(call, id, |slot| selection.deps().own.contains(slot)).ok_or_else(gone)?;
             Ok(put_rendered(call, out, name, id, &record, map, &selection))
         }
-        Key::Made(made) => {
-            let workshop = call.front.workshop.lock();
-            let made = workshop.get(made).ok_or_else(|| Fault::not_found(call.this.clone()))?;
-            put_made_value(call, out, name, made, path).ok_or_else(|| Fault::invalid_property(path))
-        }
+        Key::Made(made) => call
+            .front
+            .with_made(made, |made| put_made_value(call, out, name, made, path))
+            .ok_or_else(|| Fault::not_found(call.this.clone()))?
+            .ok_or_else(|| Fault::invalid_property(path)),
     }
 }
 
@@ -199,19 +199,16 @@ fn put_own(call: &Call<'_>, out: &mut Encoder, name: &str, key: Key, path: &str)
 
 /// The content of a made object's `ObjectContent`; false: it is gone.
 pub(crate) fn put_made(call: &Call<'_>, out: &mut Encoder, number: u64, spec: &FilterSpec) -> bool {
-    let workshop = call.front.workshop.lock();
-    let Some(made) = workshop.get(number) else { return false };
-    native::put_reference(out, "obj", &made.reference);
-    each_made_property(call, out, made, spec, "propSet");
-    true
+    let shown = call.front.with_made(number, |made| {
+        native::put_reference(out, "obj", &made.reference);
+        each_made_property(call, out, made, spec, "propSet");
+    });
+    shown.is_some()
 }
 
 /// The changes of a made object; false: it is gone.
 pub(crate) fn put_made_changes(call: &Call<'_>, out: &mut Encoder, number: u64, spec: &FilterSpec) -> bool {
-    let workshop = call.front.workshop.lock();
-    let Some(made) = workshop.get(number) else { return false };
-    each_made_property(call, out, made, spec, "changeSet");
-    true
+    call.front.with_made(number, |made| each_made_property(call, out, made, spec, "changeSet")).is_some()
 }
 
 fn each_made_property(call: &Call<'_>, out: &mut Encoder, made: &Made, spec: &FilterSpec, element: &str) {
