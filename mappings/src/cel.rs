@@ -122,7 +122,8 @@ pub(crate) enum Expr {
     Or(Box<Expr>, Box<Expr>),
     Compare(Compare, Box<Expr>, Box<Expr>),
     Arithmetic(Arithmetic, Box<Expr>, Box<Expr>),
-    Concat(Box<Expr>, Box<Expr>),
+    /// Texts one after the other.
+    Concat(Vec<Expr>),
     Choose(Box<Expr>, Box<Expr>, Box<Expr>),
     In(Box<Expr>, Vec<Expr>),
     InList(Box<Expr>, Box<Expr>),

@@ -172,7 +172,15 @@ impl Checker<'_> {
         let ((a, left), (b, right)) = (a?, b?);
         let text = Shape::one(Flow::Text);
         if op == Arithmetic::Add && left == text && right == text {
-            return Some((Expr::Concat(Box::new(a), Box::new(b)), text));
+            let mut parts = match a {
+                Expr::Concat(parts) => parts,
+                one => vec![one],
+            };
+            match b {
+                Expr::Concat(more) => parts.extend(more),
+                one => parts.push(one),
+            }
+            return Some((Expr::Concat(parts), text));
         }
         if !numeric(&left) || !numeric(&right) {
             let help = (op == Arithmetic::Add).then(|| "`string(x)` makes text of a number".to_owned());

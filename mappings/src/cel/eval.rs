@@ -111,15 +111,16 @@ fn eval<'a>(expr: &'a Expr, frame: &Frame<'a>) -> Val<'a> {
             _ => ABSENT,
         },
         Expr::Arithmetic(op, a, b) => arithmetic(*op, &eval(a, frame), &eval(b, frame), frame),
-        Expr::Concat(a, b) => match (&*eval(a, frame), &*eval(b, frame)) {
-            (Value::Str(a), Value::Str(b)) => {
-                let mut text = String::with_capacity(a.len() + b.len());
-                text.push_str(a);
-                text.push_str(b);
-                Cow::Owned(Value::Str(Arc::from(text)))
+        Expr::Concat(parts) => {
+            let mut text = String::new();
+            for part in parts {
+                match &*eval(part, frame) {
+                    Value::Str(part) => text.push_str(part),
+                    _ => return ABSENT,
+                }
             }
-            _ => ABSENT,
-        },
+            Cow::Owned(Value::Str(Arc::from(text)))
+        }
         Expr::Choose(c, a, b) => {
             if truth(c, frame) {
                 eval(a, frame)
