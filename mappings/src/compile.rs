@@ -8,13 +8,13 @@
 
 use crate::{
     cel::{Program, Reads, Scope},
-    lens::{Class, Env},
+    lens::{Class, Env, split},
     render::{
         Body, BodyId, Compiled, Deps, FieldMeta, Node, NodeId, NodeKind, Place, Role, Source, ValueKind,
     },
     report::{Findings, Span, did_you_mean},
     schema::{NativeField, NativeType, TypeDef, TypeId, TypeKind},
-    table::{RawObject, RawRow},
+    table::{Form, RawObject, RawRow},
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::{collections::BTreeMap, sync::Arc};
@@ -303,6 +303,10 @@ impl<'a> Compiler<'a> {
         }
         for row in rows {
             self.unknown_property(def, &row);
+            // The other side is checked all the same, so that one run says everything.
+            if let Form::Field { text, span, .. } = &row.row.form {
+                self.source(&split(text).0, *span, place);
+            }
         }
         if let Some(slot) = self.compiled.bodies.get_mut(body.0 as usize) {
             *slot = done;
@@ -317,7 +321,7 @@ impl<'a> Compiler<'a> {
 
     /// Whether a `*` row may stand for the field.
     fn fits(&self, row: &Pending<'_>, field: &NativeField) -> bool {
-        let crate::table::Form::Const(item) = &row.row.form else { return false };
+        let Form::Const(item) = &row.row.form else { return false };
         row.last() && crate::lens::constant(item, field, &self.env).is_ok()
     }
 

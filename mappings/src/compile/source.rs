@@ -97,7 +97,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// The union side of a row: a field, a hop, the object itself.
-    fn source(&mut self, name: &str, span: Span, stand: &Stand) -> Option<(Source, Shape, Deps)> {
+    pub(super) fn source(&mut self, name: &str, span: Span, stand: &Stand) -> Option<(Source, Shape, Deps)> {
         let has_id = self.env.union.get(stand.item).is_some_and(|m| m.field("id").is_some());
         if (name == "id" && !has_id) || name == "parent.id" {
             let parent = name == "parent.id";

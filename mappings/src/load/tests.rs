@@ -182,6 +182,12 @@ fn says_everything_at_once() {
 }
 
 #[test]
+fn checks_both_sides_of_a_row() {
+    let said = edited(|text| text.replace("\"guest.ip\" = \"guest_ip\"", "\"guest.pi\" = \"guest_pi\""));
+    assert!(said.contains("has no property `pi`") && said.contains("has no field `guest_pi`"), "{said}");
+}
+
+#[test]
 fn an_empty_directory_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let said = crate::check(dir.path()).to_string();
