@@ -5,14 +5,15 @@
 //! | what | when |
 //! |---|---|
 //! | `vm.registered` | a VM appeared on a known host |
-//! | `vm.discovered` | a VM appeared together with its host |
 //! | `vm.removed`, `vm.renamed`, `vm.reconfigured`, `vm.migrated` | |
 //! | `vm.starting`, `vm.stopping`, `vm.suspending`, `vm.resetting`, `vm.guest_shutdown`, `vm.guest_reboot` | the operation began |
 //! | `vm.powered_on`, `vm.resumed` | it runs: after a stop, after a suspend or pause |
 //! | `vm.powered_off`, `vm.suspended`, `vm.paused`, `vm.crashed` | it does not |
 //! | `vm.reset` | a reset ended while it ran |
 //! | `vm.disconnected`, `vm.connected` | its host was lost, is back |
-//! | `host.added`, `host.removed`, `host.connected`, `host.connection_lost`, `host.maintenance_entered`, `host.maintenance_left` | |
+//! | `vm.trouble_began`, `vm.trouble_ended` | nobody can do anything to it, and why: two targets have it |
+//! | `host.added` | with the VMs found on it, which have no event of their own, nor has what else appeared in its batch |
+//! | `host.removed`, `host.connected`, `host.connection_lost`, `host.maintenance_entered`, `host.maintenance_left` | |
 //! | `<kind>.created`, `<kind>.removed`, `<kind>.renamed`, `<kind>.reconfigured` | networks, storage pools, clusters, folders, datacenters, resource pools |
 //! | `snapshot.created`, `snapshot.removed` | |
 //! | `task.queued`, `task.succeeded`, `task.failed` | |
@@ -68,6 +69,8 @@ pub struct Note {
     pub fields: Vec<(&'static str, Value)>,
     /// One sentence for people; empty: the one that goes with the word.
     pub message: String,
+    /// How the sentence that goes with the word ends, for example ` with 3 VMs`.
+    pub detail: String,
 }
 
 /// Which events to read.
@@ -193,8 +196,11 @@ impl Chronicle {
                 None => tracing::error!(field, "an event has no such field"),
             }
         }
-        let message =
-            if note.message.is_empty() { sentence::of(note.what, f, &record) } else { note.message };
+        let message = if note.message.is_empty() {
+            sentence::of(note.what, &note.detail, f, &record)
+        } else {
+            note.message
+        };
         record.set(f.message, message);
         if record.get(f.severity).is_absent() {
             record.set(f.severity, derive::severity(note.what) as i32);

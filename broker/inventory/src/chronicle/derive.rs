@@ -2,21 +2,23 @@
 
 use super::{Fields, Note};
 use crate::store::{Change, Inventory};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use union::{
     Kind, ObjectId, Record, Schema, SlotSet, Value,
     pb::{Connection, Operation, PowerState, Severity, TaskState},
 };
 
-/// The events of a batch, in its order.
+/// The events of a batch, in its order. What appears together with a new host was there before it was looked at: the host's event
+/// counts it, and it has none of its own.
 pub(super) fn notes(inventory: &Inventory, changes: &[Change]) -> Vec<Note> {
-    let new_hosts: HashSet<ObjectId> =
-        changes.iter().filter(|c| c.id.kind == Kind::Host && c.old.is_none()).map(|c| c.id).collect();
+    let found = Found::new(inventory.schema(), changes);
     let mut out = Vec::new();
     for change in changes {
         let context = Context { schema: inventory.schema(), change };
         match change.id.kind {
-            Kind::Vm => context.vm(&new_hosts, &mut out),
+            _ if found.covers(inventory.schema(), change) => {}
+            Kind::Vm => context.vm(&mut out),
+            Kind::Host if change.old.is_none() => out.push(found.host_added(change.id)),
             Kind::Host => context.host(&mut out),
             Kind::Task => context.task(&mut out),
             Kind::Event | Kind::Service | Kind::Session | Kind::Volume => {}
@@ -24,6 +26,46 @@ pub(super) fn notes(inventory: &Inventory, changes: &[Change]) -> Vec<Note> {
         }
     }
     out
+}
+
+/// The new hosts of a batch, and how many VMs were found on each.
+struct Found(HashMap<ObjectId, usize>);
+
+impl Found {
+    fn new(schema: &Schema, changes: &[Change]) -> Found {
+        let new = |kind| changes.iter().filter(move |c| c.id.kind == kind && c.old.is_none());
+        let mut found = Found(new(Kind::Host).map(|c| (c.id, 0)).collect());
+        if !found.0.is_empty() {
+            for host in new(Kind::Vm).filter_map(|vm| host_of(schema, vm)) {
+                found.0.entry(host).and_modify(|vms| *vms += 1);
+            }
+        }
+        found
+    }
+
+    /// Whether an object that appeared was found with a host; a VM elsewhere was not.
+    fn covers(&self, schema: &Schema, change: &Change) -> bool {
+        let appeared = change.old.is_none() && !self.0.is_empty();
+        appeared
+            && match change.id.kind {
+                Kind::Vm => host_of(schema, change).is_some_and(|host| self.0.contains_key(&host)),
+                Kind::Host | Kind::Task => false,
+                _ => true,
+            }
+    }
+
+    fn host_added(&self, host: ObjectId) -> Note {
+        let found = match self.0.get(&host) {
+            None | Some(0) => String::new(),
+            Some(1) => " with 1 VM".to_owned(),
+            Some(vms) => format!(" with {vms} VMs"),
+        };
+        Note { what: "host.added", object: Some(host), detail: found, ..Note::default() }
+    }
+}
+
+fn host_of(schema: &Schema, vm: &Change) -> Option<ObjectId> {
+    vm.new.as_ref()?.get(schema.slot(Kind::Vm, "host_id")?).as_ref_id()
 }
 
 struct Context<'a> {
@@ -83,15 +125,10 @@ impl Context<'_> {
         message.fields.iter().any(|f| left.contains(f.slot))
     }
 
-    fn vm(&self, new_hosts: &HashSet<ObjectId>, out: &mut Vec<Note>) {
+    fn vm(&self, out: &mut Vec<Note>) {
         let (old, new) = match (&self.change.old, &self.change.new) {
             (Some(old), Some(new)) => (old, new),
-            (None, Some(new)) => {
-                let host = self.value(new, "host_id").as_ref_id();
-                let with_host = host.is_some_and(|h| new_hosts.contains(&h));
-                out.push(self.note(if with_host { "vm.discovered" } else { "vm.registered" }));
-                return;
-            }
+            (None, Some(_)) => return out.push(self.note("vm.registered")),
             (Some(old), None) => return out.push(self.farewell("vm.removed", old)),
             (None, None) => return,
         };
@@ -122,6 +159,11 @@ impl Context<'_> {
         if let Some(back) = self.connection(old, new) {
             out.push(self.note(if back { "vm.connected" } else { "vm.disconnected" }));
         }
+        if self.moved("trouble") {
+            let message = self.value(new, "trouble").as_str().unwrap_or_default().to_owned();
+            let what = if message.is_empty() { "vm.trouble_ended" } else { "vm.trouble_began" };
+            out.push(Note { message, ..self.note(what) });
+        }
     }
 
     /// Whether the connection came back (true) or was lost (false).
@@ -136,7 +178,6 @@ impl Context<'_> {
 
     fn host(&self, out: &mut Vec<Note>) {
         match (&self.change.old, &self.change.new) {
-            (None, Some(_)) => out.push(self.note("host.added")),
             (Some(old), None) => out.push(self.farewell("host.removed", old)),
             (Some(old), Some(new)) => {
                 if let Some(back) = self.connection(old, new) {
@@ -152,7 +193,7 @@ impl Context<'_> {
                     }
                 }
             }
-            (None, None) => {}
+            (None, _) => {}
         }
     }
 
@@ -294,7 +335,7 @@ fn turned(was: i64, is: i64) -> Option<&'static str> {
 /// How much an event matters.
 pub(super) fn severity(what: &str) -> Severity {
     match what {
-        "vm.crashed" | "host.connection_lost" | "task.failed" => Severity::Error,
+        "vm.crashed" | "vm.trouble_began" | "host.connection_lost" | "task.failed" => Severity::Error,
         "vm.disconnected" | "session.login_failed" | "mapping.gap" => Severity::Warning,
         _ => Severity::Info,
     }

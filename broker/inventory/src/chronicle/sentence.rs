@@ -6,7 +6,6 @@ use union::Record;
 /// What happened, after the subject; a word without a line here is shown with its dots and underscores as spaces.
 const SAID: &[(&str, &str)] = &[
     ("vm.registered", "was added"),
-    ("vm.discovered", "was found"),
     ("vm.removed", "was removed"),
     ("vm.reconfigured", "was reconfigured"),
     ("vm.migrated", "moved to another host"),
@@ -25,6 +24,7 @@ const SAID: &[(&str, &str)] = &[
     ("vm.crashed", "was stopped by a failure of its guest"),
     ("vm.disconnected", "is disconnected"),
     ("vm.connected", "is connected again"),
+    ("vm.trouble_ended", "is in no trouble any more"),
     ("host.added", "was added"),
     ("host.removed", "was removed"),
     ("host.connected", "is connected again"),
@@ -38,8 +38,8 @@ const SAID: &[(&str, &str)] = &[
     ("session.login_failed", "could not log in"),
 ];
 
-/// The sentence of an event whose other fields are filled in.
-pub(super) fn of(what: &str, f: &Fields, event: &Record) -> String {
+/// The sentence of an event whose other fields are filled in; `detail` ends it.
+pub(super) fn of(what: &str, detail: &str, f: &Fields, event: &Record) -> String {
     let name = |slot| event.get(slot).as_str().filter(|t| !t.is_empty());
     let (kind, rest) = what.split_once('.').unwrap_or((what, ""));
     let said = SAID.iter().find(|(word, _)| *word == what).map(|(_, said)| (*said).to_owned());
@@ -63,5 +63,5 @@ pub(super) fn of(what: &str, f: &Fields, event: &Record) -> String {
     {
         place.push_str(&format!(" in {datacenter}"));
     }
-    format!("{subject}{place} {said}")
+    format!("{subject}{place} {said}{detail}")
 }

@@ -4,7 +4,7 @@ use crate::{
     store::{Credit, Put},
     testing::{id, inventory, record, slot},
 };
-use union::Schema;
+use union::{Schema, pb::Severity};
 
 fn whats(chronicle: &Chronicle) -> Vec<String> {
     chronicle.query(&Filter::default()).iter().map(|e| e.what.to_string()).collect()
@@ -95,8 +95,51 @@ fn hosts_come_and_go() {
     set(&inventory, host, "maintenance", true);
     assert_eq!(
         whats(&chronicle),
-        ["host.added", "vm.discovered", "host.connection_lost", "host.connected", "host.maintenance_entered",]
+        ["host.added", "host.connection_lost", "host.connected", "host.maintenance_entered"]
     );
+}
+
+#[test]
+fn what_was_there_before_is_told_once_a_host() {
+    let inventory = inventory();
+    let (chronicle, _guard) = Chronicle::new("c", &inventory);
+    let host = |n| id(Kind::Host, n);
+    let on = |n| record(Kind::Vm, &[("host_id", host(n).into())]);
+    let named = |name: &str| record(Kind::Host, &[("name", name.into())]);
+    inventory.apply(vec![
+        Put::Whole(host(1), named("h1")),
+        Put::Whole(host(2), named("h2")),
+        Put::Whole(id(Kind::Vm, 1), on(1)),
+        Put::Whole(id(Kind::Vm, 2), on(1)),
+        Put::Whole(id(Kind::Snapshot, 1), record(Kind::Snapshot, &[("vm_id", id(Kind::Vm, 1).into())])),
+        Put::Whole(
+            id(Kind::Network, 1),
+            record(Kind::Network, &[("host_ids", Value::list([host(1).into()]))]),
+        ),
+        Put::Whole(id(Kind::Vm, 3), on(3)),
+    ]);
+    inventory.apply(vec![Put::Whole(id(Kind::Vm, 4), on(1))]);
+    assert_eq!(whats(&chronicle), ["host.added", "host.added", "vm.registered", "vm.registered"]);
+    let said: Vec<Value> = chronicle
+        .query(&Filter { objects: Some(vec![host(1), host(2)]), ..Filter::default() })
+        .iter()
+        .map(|e| e.record.get(slot(Kind::Event, "message")).clone())
+        .collect();
+    assert_eq!(said[..2], [Value::from("h1 was added with 2 VMs"), Value::from("h2 was added")]);
+}
+
+#[test]
+fn trouble_is_told_with_its_reason() {
+    let inventory = inventory();
+    let (chronicle, _guard) = Chronicle::new("c", &inventory);
+    let vm = id(Kind::Vm, 1);
+    inventory.apply(vec![Put::Whole(vm, record(Kind::Vm, &[("name", "a".into())]))]);
+    set(&inventory, vm, "trouble", "it is on two hosts");
+    let began = chronicle.latest().expect("one").record;
+    assert_eq!(began.get(slot(Kind::Event, "message")), &Value::from("it is on two hosts"));
+    assert_eq!(began.get(slot(Kind::Event, "severity")), &Value::Int(Severity::Error as i64));
+    set(&inventory, vm, "trouble", Value::Absent);
+    assert_eq!(whats(&chronicle), ["vm.registered", "vm.trouble_began", "vm.trouble_ended"]);
 }
 
 #[test]
