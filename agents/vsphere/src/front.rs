@@ -1,7 +1,7 @@
 //! The front: HTTP in, one call through the chain, HTTP out.
 //!
 //! ```text
-//! route ─▶ read (within limits) ─▶ decode ─▶ negotiate ─▶ authenticate ─▶ find the object ─▶ dispatch ─▶ encode
+//! route ─▶ read (within limits) ─▶ decode ─▶ authenticate ─▶ find the object ─▶ authorize ─▶ negotiate ─▶ dispatch ─▶ encode
 //! ```
 //!
 //! Every answer is 200, or 500 with a fault; other statuses mean that no vim call was understood at all.
@@ -23,7 +23,7 @@ use crate::{
 use ::front::{Peer, Sessions, session::Active};
 use ::inventory::{Change, Chronicle, Observer, Tasks};
 use bytes::Bytes;
-use guard::Guard;
+use guard::{Guard, Role};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -36,7 +36,7 @@ use std::{
     sync::{Arc, OnceLock, Weak},
 };
 use tokio_util::sync::CancellationToken;
-use union::{Clock, Ids, Kind, ObjectId, Record, Slot, Value};
+use union::{Clock, Ids, Kind, ObjectId, Record, Slot, Value, command::Class};
 use wire::{limits as wire_limits, soap};
 
 /// A front of one view.
@@ -162,6 +162,12 @@ impl Front {
         if session.is_none() && !self.methods.is_open(method) {
             return Err(Fault::not_authenticated(this));
         }
+        if let Some(session) = &session {
+            // Every call reads at least; who may not even do that is no user any more.
+            let object = known.and_then(Key::object).unwrap_or(self.catalog.service());
+            let allowed = self.guard.authorize(&session.principal, method, Class::Read, object);
+            allowed.map_err(|cause| self.fault_of(&cause, &this))?;
+        }
         let receiver = known.ok_or_else(|| Fault::not_found(this.clone()))?;
         let call = Call {
             front: self,
@@ -234,7 +240,9 @@ impl Front {
             }
             // The list is made only for those who read it: some clients ask for their own session before every call.
             if let Some(field) = message.field("sessions").filter(|field| looks(field.slot)) {
-                let all = self.sessions.list();
+                let mut all = self.sessions.list();
+                // Others' sessions are shown to those who may end them.
+                all.retain(|session| caller.principal.role == Role::Admin || session.id == caller.id);
                 let all =
                     all.iter().map(|session| Value::record(crate::session::record(self, session, current)));
                 record.set(field.slot, Value::list(all));

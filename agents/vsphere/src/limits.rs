@@ -16,6 +16,14 @@ pub(crate) const PAGE_AGE: Duration = Duration::from_secs(15 * 60);
 pub(crate) const UPDATES: usize = 100;
 /// Objects in one page when the client does not say.
 pub(crate) const PAGE: usize = 100_000;
+/// Bytes after which a page ends, whatever number of objects was asked for.
+pub(crate) const PAGE_BYTES: usize = 32 << 20;
+/// Bytes of an answer that has no pages.
+pub(crate) const ANSWER_BYTES: usize = 256 << 20;
+/// Specifications in one retrieval.
+pub(crate) const SPECS: usize = 1_000;
+/// Objects that the specifications of one retrieval may select together.
+pub(crate) const SELECTED: usize = 1_000_000;
 /// How long a wait lasts that does not say.
 pub(crate) const WAIT: Duration = Duration::from_secs(10 * 60);
 /// A session without requests for this long is closed.

@@ -59,7 +59,7 @@ pub(crate) struct Workshop {
 }
 
 /// What a walk asks of made objects.
-pub(crate) trait MadeRead {
+pub(crate) trait MadeRead: Sync {
     /// The made object behind a reference.
     fn find(&self, reference: &NativeRef) -> Option<Key>;
     /// Whether it is of a type.

@@ -24,7 +24,7 @@ use std::{
     },
     time::Duration,
 };
-use union::{Kind, Record, Value};
+use union::{Kind, Record, Value, command::Class};
 
 /// The cookie that carries a session.
 pub(crate) const COOKIE: &str = "vmware_soap_session";
@@ -152,7 +152,15 @@ pub(crate) fn is_active(call: &Call<'_>) -> Answer<Reply> {
 
 /// `TerminateSession`
 pub(crate) fn terminate(call: &Call<'_>) -> Answer<Reply> {
-    let own = call.session()?.id.clone();
+    let session = call.session()?;
+    let allowed = call.front.guard.authorize(
+        &session.principal,
+        "TerminateSession",
+        Class::Idempotent,
+        call.catalog().service(),
+    );
+    allowed.map_err(|cause| call.front.fault_of(&cause, &call.this))?;
+    let own = session.id.clone();
     let ids: Vec<&str> = call.arguments("sessionId").map(|id| id.text().trim()).collect();
     let live = call.front.sessions.list();
     if ids.iter().any(|id| **id == *own) {
@@ -258,5 +266,6 @@ fn note(call: &Call<'_>, what: &'static str, user: &str, session: &str, message:
             ("login_ms", Value::Int(call.front.clock.now_ms())),
         ],
         message,
+        ..Note::default()
     });
 }

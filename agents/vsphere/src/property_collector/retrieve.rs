@@ -42,7 +42,14 @@ pub(crate) async fn retrieve_properties(call: &Call<'_>) -> Answer<Reply> {
         return Ok(Reply::write(|out| unauthenticated(call, out, "returnval")));
     }
     let mut out = Encoder::new();
-    hand_out(call, &mut gather(call)?, usize::MAX, "returnval", &mut out).await;
+    let mut parts = gather(call).await?;
+    hand_out(call, &mut parts, usize::MAX, limits::ANSWER_BYTES, "returnval", &mut out).await;
+    if !parts.is_empty() {
+        return Err(Fault::invalid_request(format!(
+            "The answer would have more than {} bytes; use RetrievePropertiesEx, which answers in pages",
+            limits::ANSWER_BYTES
+        )));
+    }
     Ok(Reply::Body(out.finish()))
 }
 
@@ -62,7 +69,7 @@ pub(crate) async fn retrieve_properties_ex(call: &Call<'_>) -> Answer<Reply> {
             _ => return Err(Fault::invalid_argument("options.maxObjects", "expected a number above 0")),
         },
     };
-    page(call, gather(call)?, most).await
+    page(call, gather(call).await?, most).await
 }
 
 /// `ContinueRetrievePropertiesEx`
@@ -93,13 +100,23 @@ fn taken(call: &Call<'_>) -> Answer<(VecDeque<Part>, usize)> {
 }
 
 /// Selects the objects of all specifications of a call.
-fn gather(call: &Call<'_>) -> Answer<VecDeque<Part>> {
+async fn gather(call: &Call<'_>) -> Answer<VecDeque<Part>> {
     let mut parts = VecDeque::new();
+    let mut selected = 0;
+    if call.arguments("specSet").nth(limits::SPECS).is_some() {
+        return Err(Fault::invalid_argument("specSet", "more specifications than one call may have"));
+    }
     let made = Locked { workshop: &call.front.workshop, session: call.session_key() };
     for element in call.arguments("specSet") {
         let spec = Arc::new(FilterSpec::read(element, call.version)?);
-        let ground = Ground { catalog: call.catalog(), made: &made };
-        let found = walk(&ground, &spec)?;
+        let found = walk(&Ground { catalog: call.catalog(), made: &made }, &spec)?;
+        selected += found.members.len();
+        if selected > limits::SELECTED {
+            return Err(Fault::invalid_argument(
+                "specSet",
+                "the specifications select more objects than one call may",
+            ));
+        }
         let mut plans = FxHashMap::default();
         let mut keys = VecDeque::with_capacity(found.members.len());
         for (key, plan) in found.members {
@@ -109,28 +126,33 @@ fn gather(call: &Call<'_>) -> Answer<VecDeque<Part>> {
             keys.push_back(key);
         }
         parts.push_back(Part { plans, spec, keys });
+        tokio::task::yield_now().await;
     }
     Ok(parts)
 }
 
-/// Objects written before others get their turn.
+/// Objects and bytes written before others get their turn.
 const TURN: usize = 256;
+const TURN_BYTES: usize = 1 << 20;
 
-/// Writes up to `most` objects as elements called `name`; an object that is gone since counts as none.
+/// Writes up to `most` objects as elements called `name`, and none after `bytes` are reached; an object that is gone since counts as none.
 async fn hand_out(
     call: &Call<'_>,
     parts: &mut VecDeque<Part>,
     most: usize,
+    bytes: usize,
     name: &str,
     out: &mut Encoder,
 ) -> usize {
     let mut count = 0;
+    let mut turn = TURN_BYTES;
     while let Some(part) = parts.front_mut() {
-        while count < most {
+        while count < most && out.written().len() < bytes {
             let Some(key) = part.keys.pop_front() else { break };
             if put_content(call, out, name, key, part) {
                 count += 1;
-                if count % TURN == 0 {
+                if count % TURN == 0 || out.written().len() >= turn {
+                    turn = out.written().len() + TURN_BYTES;
                     tokio::task::yield_now().await;
                 }
             }
@@ -146,7 +168,7 @@ async fn hand_out(
 
 async fn page(call: &Call<'_>, mut rest: VecDeque<Part>, most: usize) -> Answer<Reply> {
     let mut objects = Encoder::new();
-    let count = hand_out(call, &mut rest, most, "objects", &mut objects).await;
+    let count = hand_out(call, &mut rest, most, limits::PAGE_BYTES, "objects", &mut objects).await;
     if count == 0 && rest.is_empty() {
         return Ok(Reply::Void);
     }

@@ -280,6 +280,13 @@ async fn refuses_in_the_products_words() {
             "InvalidCollectorVersion",
         ),
         (&watcher, "PowerOffVM_Task", this, "", "NoPermission"),
+        (
+            &watcher,
+            "TerminateSession",
+            ("SessionManager", "SessionManager"),
+            "<sessionId>x</sessionId>",
+            "NoPermission",
+        ),
     ] {
         assert_eq!(rig.call(Some(cookie), method, this, arguments).await.fault(), fault, "{method}");
     }
