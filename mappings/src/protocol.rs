@@ -142,6 +142,14 @@ impl Protocol {
         self.enums.get(table)?.read.get(text)?.as_int()
     }
 
+    /// What `[enum.TABLE]` reads, for a target that looks it up once: its union enumeration (`string`: none) and each native text with
+    /// its union number. `None`: there is no such table.
+    pub fn enum_readings(&self, table: &str) -> Option<(&str, impl Iterator<Item = (&Arc<str>, i64)>)> {
+        let table = self.enums.get(table)?;
+        let union = table.union.as_ref().map_or("string", |union| union.name.as_str());
+        Some((union, table.read.iter().filter_map(|(text, value)| Some((text, value.as_int()?)))))
+    }
+
     /// Every place where rows may write a value; [`FieldMeta::index`] counts them.
     pub fn fields(&self) -> &[Arc<FieldMeta>] {
         &self.compiled.metas
