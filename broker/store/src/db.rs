@@ -49,6 +49,7 @@ fn io_error(name: &str, error: &io::Error) -> StoreError {
             StoreError::Full { file }
         }
         ErrorKind::UnexpectedEof => StoreError::Truncated { file, what },
+        ErrorKind::InvalidData => file_corrupt(name, &what),
         ErrorKind::NotFound => StoreError::Missing { file },
         ErrorKind::AlreadyExists => StoreError::Exists { file },
         _ => StoreError::Io { file, what },

@@ -34,6 +34,10 @@ mod seal;
 pub mod sessions;
 pub mod store;
 pub mod table;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use apply::{Hash, Head};
 pub use batch::{Batch, Committed, Epoch};
