@@ -46,7 +46,7 @@ pub fn stage(batch: &mut Batch, record: &Record) {
 }
 
 /// What an entry is found by.
-fn texts(record: &Record) -> Vec<Vec<u8>> {
+pub(crate) fn texts(record: &Record) -> Vec<Vec<u8>> {
     let mut texts = vec![text(b"user", record.principal.as_bytes())];
     if let Some(object) = record.object {
         texts.push(text(b"kind", object.kind.word().as_bytes()));

@@ -29,6 +29,7 @@ pub mod medium;
 pub mod memory;
 pub mod outbox;
 pub mod owned;
+pub mod repair;
 mod row;
 mod seal;
 pub mod sessions;
