@@ -133,7 +133,7 @@ async fn gather(call: &Call<'_>) -> Answer<VecDeque<Part>> {
 
 /// Objects and bytes written before others get their turn.
 const TURN: usize = 256;
-const TURN_BYTES: usize = 1 << 20;
+const TURN_BYTES: usize = 128 << 10;
 
 /// Writes up to `most` objects as elements called `name`, and none after `bytes` are reached; an object that is gone since counts as none.
 async fn hand_out(
