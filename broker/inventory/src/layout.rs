@@ -12,9 +12,12 @@
 //! is a pure function of the source ([`place`]); a change redoes the objects that depend on it, and no more than those, except that a
 //! change of the source's own datacenters, clusters or pools redoes the view.
 //!
+//! The facts keep their names; the view shows different ones where several things of one name lie side by side ([`names`]).
+//!
 //! Limits: a VM that names neither host nor datacenter has no place in the tree.
 
 mod affected;
+mod names;
 mod place;
 mod slots;
 #[cfg(test)]
@@ -25,6 +28,7 @@ use crate::{
     plan::Datacenter,
     store::{Change, Entry, Inventory, Observer, ObserverGuard, Put},
 };
+use names::Names;
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 use slots::Slots;
@@ -32,7 +36,7 @@ use std::{
     collections::BTreeSet,
     sync::{Arc, OnceLock, Weak},
 };
-use union::{Kind, ObjectId, command::Revision};
+use union::{Kind, ObjectId, Record, command::Revision};
 use usage::Usage;
 
 /// The names of the tree's fixed parts: data of the protocol that shows it.
@@ -132,6 +136,30 @@ enum Item {
     ClusterPool(ObjectId),
 }
 
+/// What a view remembers besides its objects, to redo no more than it must.
+#[derive(Debug, Default)]
+struct Memory {
+    usage: Usage,
+    names: Names,
+}
+
+/// The objects of one redoing, each once: the last word counts.
+#[derive(Debug, Default)]
+struct Puts {
+    list: Vec<(ObjectId, Option<Record>)>,
+    at: FxHashMap<ObjectId, usize>,
+}
+
+impl Puts {
+    fn push(&mut self, id: ObjectId, record: Option<Record>) {
+        let at = *self.at.entry(id).or_insert(self.list.len());
+        match self.list.get_mut(at) {
+            Some(place) => place.1 = record,
+            None => self.list.push((id, record)),
+        }
+    }
+}
+
 /// A source inventory, arranged.
 pub struct View {
     name: Arc<str>,
@@ -142,7 +170,7 @@ pub struct View {
     root: ObjectId,
     datacenter: Datacenter,
     slots: Slots,
-    usage: Mutex<Usage>,
+    memory: Mutex<Memory>,
     /// Ids made for hosts and clusters.
     made: RwLock<FxHashMap<ObjectId, (ObjectId, ObjectId)>>,
     guard: OnceLock<ObserverGuard>,
@@ -186,7 +214,7 @@ impl View {
             root: ObjectId::derived(Kind::Folder, &[&owner, "root"]),
             datacenter: Datacenter::ids(&owner, "default"),
             slots: Slots::new(source.schema()),
-            usage: Mutex::default(),
+            memory: Mutex::default(),
             made: RwLock::default(),
             guard: OnceLock::new(),
         });
@@ -269,20 +297,27 @@ impl View {
         }
     }
 
-    /// Redoes items and the pools whose usage they moved.
+    /// Redoes items, the objects whose shown names they moved, and the pools whose usage.
     fn redo(&self, items: BTreeSet<Item>) {
-        let mut usage = self.usage.lock();
-        let mut puts = Vec::with_capacity(items.len());
+        let mut memory = self.memory.lock();
+        let mut puts = Puts::default();
         for item in items {
-            self.project(item, &mut usage, &mut puts);
+            self.project(item, &mut memory, &mut puts);
         }
-        for pool in usage.take_dirty() {
+        for renamed in memory.names.settle() {
+            self.project(Item::Source(renamed), &mut memory, &mut puts);
+            if renamed.kind == Kind::Host {
+                self.project(Item::Standalone(renamed), &mut memory, &mut puts);
+            }
+        }
+        for pool in memory.usage.take_dirty() {
             if let Some(item) = self.pool_item(pool) {
-                self.project(item, &mut usage, &mut puts);
+                self.project(item, &mut memory, &mut puts);
             }
         }
         self.inventory.apply(
-            puts.into_iter()
+            puts.list
+                .into_iter()
                 .map(|(id, record)| match record {
                     Some(record) => Put::Whole(id, record),
                     None => Put::Remove(id),

@@ -15,6 +15,7 @@
 
 pub mod chronicle;
 pub mod feed;
+pub mod gaps;
 pub mod idmap;
 mod index;
 mod intern;

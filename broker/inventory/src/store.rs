@@ -10,6 +10,7 @@
 //! Limits: the last 10,000 removed objects are remembered as tombstones.
 
 use crate::{
+    gaps::Gaps,
     index::Index,
     intern::Interner,
     merge::{merge, same},
@@ -126,6 +127,7 @@ pub struct Inventory {
     observers: RwLock<(u64, Observers)>,
     seen: watch::Sender<Revision>,
     credits: Credits,
+    gaps: Arc<Gaps>,
     kept: Vec<SlotSet>,
     /// A derived inventory shows what it is given: it neither stamps nor interns.
     derived: bool,
@@ -144,10 +146,10 @@ impl std::fmt::Debug for Inventory {
 impl Inventory {
     /// An empty inventory; `incarnation` is the start of the owning agent in Unix milliseconds, greater than in its last life.
     pub fn new(schema: Arc<Schema>, incarnation: u64, clock: Arc<dyn Clock>) -> Arc<Inventory> {
-        Inventory::build(schema, incarnation, clock, Credits::default(), false)
+        Inventory::build(schema, incarnation, clock, Credits::default(), Arc::default(), false)
     }
 
-    /// An inventory fed from `source` by a view: same schema, clock and credits.
+    /// An inventory fed from `source` by a view: same schema, clock, credits and gaps.
     pub(crate) fn derived(source: &Inventory) -> Arc<Inventory> {
         let incarnation = source.revision().incarnation;
         Inventory::build(
@@ -155,6 +157,7 @@ impl Inventory {
             incarnation,
             Arc::clone(&source.clock),
             Arc::clone(&source.credits),
+            Arc::clone(&source.gaps),
             true,
         )
     }
@@ -164,6 +167,7 @@ impl Inventory {
         incarnation: u64,
         clock: Arc<dyn Clock>,
         credits: Credits,
+        gaps: Arc<Gaps>,
         derived: bool,
     ) -> Arc<Inventory> {
         let revision = Revision { incarnation, n: 0 };
@@ -195,6 +199,7 @@ impl Inventory {
             observers: RwLock::new((0, Arc::default())),
             seen: watch::Sender::new(revision),
             credits,
+            gaps,
             kept,
             derived,
         })
@@ -257,7 +262,9 @@ impl Inventory {
                             }
                             None => {
                                 if let Some(place) = state.entries.get_mut(&id) {
-                                    *place = Entry { record: Arc::clone(&place.record), ..entry };
+                                    // The first sight stays: who stands first among equals depends on it, and nobody is told of this.
+                                    let record = Arc::clone(&place.record);
+                                    *place = Entry { record, created_ms: place.created_ms, ..entry };
                                 }
                             }
                         }
@@ -450,6 +457,11 @@ impl Inventory {
         let mut seen = self.seen.subscribe();
         // Fails only when the sender is gone, and we hold it.
         drop(seen.wait_for(|at| *at >= revision).await);
+    }
+
+    /// The values that mappings could not show or read; views of this inventory share them.
+    pub fn gaps(&self) -> &Gaps {
+        &self.gaps
     }
 
     /// Notes, or with `None` forgets, on whose account an object is changing. Views of this inventory share the note.

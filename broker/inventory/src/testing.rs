@@ -50,7 +50,7 @@ fn value(ty: &FieldType, repeated: bool, seed: u32) -> Value {
         FieldType::Bool => Value::Bool(seed % 2 == 1),
         FieldType::Int32 | FieldType::Int64 => Value::Int(i64::from(seed % 5)),
         FieldType::Float => Value::Float(f64::from(seed % 5)),
-        FieldType::Str => Value::from(["web", "Web", "db", ""][seed as usize % 4]),
+        FieldType::Str => Value::from(["web", "Web", "web (1)", ""][seed as usize % 4]),
         FieldType::Bytes => Value::Bytes(Arc::from([seed as u8])),
         FieldType::Enum(e) => Value::Int(e.values[seed as usize % e.values.len()].1),
         FieldType::Ref(kinds) => {

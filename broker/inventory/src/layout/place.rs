@@ -1,17 +1,15 @@
 //! Placing: each item of a view as a pure function of the source.
 
 use super::{
-    Item, View,
+    Item, Memory, Puts, View,
     usage::{Usage, Used},
 };
-use crate::plan;
+use crate::{plan, store::Entry};
 use std::{collections::BTreeSet, sync::Arc};
 use union::{
     Kind, ObjectId, Record, Slot, Value,
     pb::{Connection, FolderKind},
 };
-
-type Puts = Vec<(ObjectId, Option<Record>)>;
 
 impl View {
     /// The ids of the cluster, or of a cluster's root pool, that the view makes for `of`. They follow from the view's name and `of`; the
@@ -146,16 +144,16 @@ impl View {
         chain
     }
 
-    pub(super) fn project(&self, item: Item, usage: &mut Usage, puts: &mut Puts) {
+    pub(super) fn project(&self, item: Item, memory: &mut Memory, puts: &mut Puts) {
         match item {
-            Item::Source(id) => puts.push((id, self.project_source(id, usage))),
+            Item::Source(id) => puts.push(id, self.project_source(id, memory)),
             Item::Root => {
                 let kind = FolderKind::FolderDatacenter;
                 let record = plan::folder(self.source.schema(), &self.names.root, kind, None, None);
-                puts.push((self.root, Some(record)));
+                puts.push(self.root, Some(record));
             }
-            Item::Default => self.project_default(puts),
-            Item::Standalone(host) => self.project_standalone(host, usage, puts),
+            Item::Default => self.project_default(memory, puts),
+            Item::Standalone(host) => self.project_standalone(host, memory, puts),
             Item::ClusterPool(cluster) => {
                 let pool = self.cluster_pool(cluster);
                 let shown = self.source.record(cluster).filter(|c| {
@@ -163,9 +161,9 @@ impl View {
                 });
                 let record = shown.map(|c| {
                     let cluster_record = self.project_cluster(cluster, &c);
-                    self.root_pool(pool, cluster, &cluster_record, usage)
+                    self.root_pool(pool, cluster, &cluster_record, &memory.usage)
                 });
-                puts.push((pool, record));
+                puts.push(pool, record);
             }
         }
     }
@@ -183,13 +181,16 @@ impl View {
         shown.get(self.slots.cluster.host_ids).refs().next().map(Item::Standalone)
     }
 
-    fn project_default(&self, puts: &mut Puts) {
+    fn project_default(&self, memory: &mut Memory, puts: &mut Puts) {
         let shown = self.host.is_some() || self.default_needed();
+        // It has its name before any other.
+        let key = shown.then(|| (self.root, Arc::clone(&self.names.datacenter)));
+        memory.names.set(self.datacenter.id, key, i64::MIN);
         let schema = self.source.schema();
         for (id, record) in
             self.datacenter.records(schema, &self.names.datacenter, Some(self.root), &self.names)
         {
-            puts.push((id, shown.then_some(record)));
+            puts.push(id, shown.then_some(record));
         }
     }
 
@@ -247,15 +248,17 @@ impl View {
         }
     }
 
-    fn project_source(&self, id: ObjectId, usage: &mut Usage) -> Option<Record> {
-        let record = self.source.record(id).filter(|record| self.shows(id, record));
-        let Some(record) = record else {
+    fn project_source(&self, id: ObjectId, memory: &mut Memory) -> Option<Record> {
+        let Memory { usage, names } = memory;
+        let entry = self.source.get(id).filter(|entry| self.shows(id, &entry.record));
+        let Some(Entry { record, created_ms, .. }) = entry else {
             if id.kind == Kind::Vm {
                 usage.set(id, Vec::new(), Used::default());
             }
+            names.set(id, None, 0);
             return None;
         };
-        Some(match id.kind {
+        let mut out = match id.kind {
             Kind::Vm => self.project_vm(id, &record, usage),
             Kind::Host => self.project_host(id, &record),
             Kind::Network | Kind::StoragePool => self.project_shared(id, &record),
@@ -264,7 +267,42 @@ impl View {
             Kind::Datacenter => self.rooted(&record, self.slots.datacenter.folder_id),
             Kind::Folder => self.rooted(&record, self.slots.folder.parent_id),
             _ => Record::clone(&record),
-        })
+        };
+        if let Some((slot, place)) = self.named_in(id, &record, &out) {
+            let name = match record.get(slot) {
+                Value::Str(name) => Some(Arc::clone(name)),
+                _ => None,
+            };
+            names.set(id, place.zip(name), created_ms);
+            if let Some(shown) = names.shown(id) {
+                out.set(slot, Value::Str(Arc::clone(shown)));
+            }
+        }
+        Some(out)
+    }
+
+    /// The slot of an object's name, and the place where that has to be the only one; `None`: its kind needs no such name.
+    fn named_in(&self, id: ObjectId, record: &Record, out: &Record) -> Option<(Slot, Option<ObjectId>)> {
+        let s = &self.slots;
+        let (name, place) = match id.kind {
+            Kind::Vm => (s.vm.name, s.vm.folder_id),
+            Kind::Network => (s.network.name, s.network.folder_id),
+            Kind::StoragePool => (s.storage.name, s.storage.folder_id),
+            Kind::Cluster => (s.cluster.name, s.cluster.folder_id),
+            Kind::ResourcePool => (s.pool.name, s.pool.parent_id),
+            Kind::Folder => (s.folder.name, s.folder.parent_id),
+            Kind::Datacenter => (s.datacenter.name, s.datacenter.folder_id),
+            Kind::Host => {
+                // A host that stands by itself lies where its cluster does, which is shown under its name.
+                let place = self.own_cluster(record).or_else(|| {
+                    let slot = self.slots.datacenter.host_folder_id;
+                    self.folder_in(self.datacenter_of_host(record), slot, self.datacenter.host)
+                });
+                return Some((s.host.name, place));
+            }
+            _ => return None,
+        };
+        Some((name, out.get(place).as_ref_id()))
     }
 
     fn rooted(&self, record: &Record, parent: Slot) -> Record {
@@ -416,7 +454,7 @@ impl View {
         out.set(c.effective_memory_bytes, effective_memory);
     }
 
-    fn project_standalone(&self, host_id: ObjectId, usage: &Usage, puts: &mut Puts) {
+    fn project_standalone(&self, host_id: ObjectId, memory: &Memory, puts: &mut Puts) {
         let (cluster_id, pool_id) = (self.standalone(host_id), self.standalone_pool(host_id));
         let host = self.source.record(host_id);
         // A host view's compute resource stands even before its host is known.
@@ -425,21 +463,24 @@ impl View {
             None => host.as_ref().is_some_and(|h| self.own_cluster(h).is_none()),
         };
         if !shown {
-            puts.extend([(cluster_id, None), (pool_id, None)]);
+            puts.push(cluster_id, None);
+            puts.push(pool_id, None);
             return;
         }
         let (c, schema) = (&self.slots.cluster, self.source.schema());
         let mut cluster = schema.kind(Kind::Cluster).record();
         let datacenter = host.as_ref().map_or(self.datacenter.id, |h| self.datacenter_of_host(h));
-        cluster.set(c.name, host.as_ref().map_or(Value::Absent, |h| h.get(self.slots.host.name).clone()));
+        let own_name = || host.as_ref().map_or(Value::Absent, |h| h.get(self.slots.host.name).clone());
+        cluster.set(c.name, memory.names.shown(host_id).cloned().map_or_else(own_name, Value::Str));
         cluster.set(c.standalone, true);
         let folder = self.slots.datacenter.host_folder_id;
         cluster.set(c.folder_id, self.folder_in(datacenter, folder, self.datacenter.host));
         cluster.set(c.datacenter_id, datacenter);
         cluster.set(c.resource_pool_id, pool_id);
         self.add_up(&mut cluster, if host.is_some() { std::slice::from_ref(&host_id) } else { &[] });
-        let pool = self.root_pool(pool_id, cluster_id, &cluster, usage);
-        puts.extend([(cluster_id, Some(cluster)), (pool_id, Some(pool))]);
+        let pool = self.root_pool(pool_id, cluster_id, &cluster, &memory.usage);
+        puts.push(cluster_id, Some(cluster));
+        puts.push(pool_id, Some(pool));
     }
 
     fn root_pool(&self, id: ObjectId, cluster_id: ObjectId, cluster: &Record, usage: &Usage) -> Record {

@@ -32,7 +32,7 @@ macro_rules! slots {
 
 slots! {
     vm: Vm {
-        host_id, compute_id, resource_pool_id, folder_id, datacenter_id, connection, cpu_usage_mhz, memory_usage_bytes,
+        name, host_id, compute_id, resource_pool_id, folder_id, datacenter_id, connection, cpu_usage_mhz, memory_usage_bytes,
     }
     host: Host {
         name, compute_id, datacenter_id, connection, maintenance, cpu_mhz, cpu_cores, cpu_threads, memory_bytes, network_ids,
@@ -43,12 +43,12 @@ slots! {
         effective_host_count, cpu_cores, cpu_threads, cpu_mhz, memory_bytes, effective_cpu_mhz, effective_memory_bytes,
     }
     pool: ResourcePool {
-        parent_id, owner_id, cpu_mhz, memory_bytes, cpu_usage_mhz, memory_usage_bytes,
+        name, parent_id, owner_id, cpu_mhz, memory_bytes, cpu_usage_mhz, memory_usage_bytes,
     }
-    network: Network { folder_id, datacenter_id, host_ids }
-    storage: StoragePool { folder_id, datacenter_id, host_ids }
-    datacenter: Datacenter { folder_id, vm_folder_id, host_folder_id, storage_folder_id, network_folder_id }
-    folder: Folder { parent_id }
+    network: Network { name, folder_id, datacenter_id, host_ids }
+    storage: StoragePool { name, folder_id, datacenter_id, host_ids }
+    datacenter: Datacenter { name, folder_id, vm_folder_id, host_folder_id, storage_folder_id, network_folder_id }
+    folder: Folder { name, parent_id }
     volume: Volume { storage_pool_id }
     snapshot: Snapshot { vm_id }
     task: Task { object_id }

@@ -1,7 +1,8 @@
 use super::*;
 use crate::testing::{any_batches, contents, id, inventory, record, slot};
 use proptest::prelude::*;
-use union::{Schema, Value};
+use std::time::Duration;
+use union::{Clock, Schema, Value, clock::ManualClock};
 
 fn field(view: &View, id: ObjectId, name: &str) -> Value {
     let entry = view.get(id).unwrap_or_else(|| panic!("{id} is not shown"));
@@ -165,6 +166,33 @@ fn named_datacenters_clusters_and_pools_are_shown_as_they_are() {
 }
 
 #[test]
+fn things_of_one_name_are_told_apart() {
+    let source = two_hosts();
+    let view = View::new("fleet", &source, Layout::Fleet(Skeleton::default()));
+    let named = |kind: Kind, n: u128, name: &str| {
+        source.apply(vec![Put::Slots(id(kind, n), vec![(slot(kind, "name"), name.into())])]);
+    };
+    for kind in [Kind::Network, Kind::StoragePool, Kind::Host] {
+        (1..=2).for_each(|n| named(kind, n, "default"));
+    }
+    let name = |id: ObjectId| field(&view, id, "name");
+    for kind in [Kind::Vm, Kind::Network, Kind::StoragePool, Kind::Host] {
+        let first = if kind == Kind::Vm { "vm" } else { "default" };
+        assert_eq!(name(id(kind, 1)), Value::from(first));
+        assert_eq!(name(id(kind, 2)), Value::from(format!("{first} (1)")));
+    }
+    let cluster = |n| field(&view, id(Kind::Host, n), "compute_id").as_ref_id().expect("a cluster");
+    assert_eq!([name(cluster(1)), name(cluster(2))], ["default".into(), "default (1)".into()]);
+    let (vm, name_slot) = (id(Kind::Vm, 2), slot(Kind::Vm, "name"));
+    assert_eq!(view.inventory().find(Kind::Vm, name_slot, "vm (1)"), [vm]);
+    assert_eq!(source.find(Kind::Vm, name_slot, "vm").len(), 2, "the facts keep their names");
+    let host_view = View::new("host", &source, Layout::Host(id(Kind::Host, 2), Skeleton::default()));
+    assert_eq!(field(&host_view, vm, "name"), Value::from("vm"), "alone on its host");
+    source.apply(vec![Put::Remove(id(Kind::Vm, 1))]);
+    assert_eq!(name(vm), Value::from("vm"));
+}
+
+#[test]
 fn a_view_sees_what_its_source_says_it_has() {
     let source = two_hosts();
     let view = View::new("fleet", &source, Layout::Fleet(Skeleton::default()));
@@ -181,10 +209,12 @@ proptest! {
     /// Whatever happened, in whatever order: the view is what a new view of the same facts would be.
     #[test]
     fn a_view_equals_one_made_anew(batches in any_batches()) {
-        let source = inventory();
+        let clock = Arc::new(ManualClock::new(1_700_000_000_000));
+        let source = Inventory::new(Schema::base(), 1_000, Arc::clone(&clock) as Arc<dyn Clock>);
         let layouts = [Layout::Fleet(Skeleton::default()), Layout::Host(id(Kind::Host, 1), Skeleton::default())];
         let views = layouts.clone().map(|layout| View::new("v", &source, layout));
         for batch in batches {
+            clock.advance(Duration::from_millis(1));
             source.apply(batch);
             for (view, layout) in views.iter().zip(&layouts) {
                 let anew = View::new("v", &source, layout.clone());
