@@ -89,7 +89,7 @@ mod tests {
         let ids = SeededIds::new(1);
         let first = first_admin(&users, Some("root"), Some("pw".into()), Cost::LEAST, &ids).unwrap();
         assert!(matches!(first, FirstAdmin::Given { name } if name == "root"));
-        assert!(hash::verify(&"pw".into(), &users.get("root").unwrap().hash));
+        assert!(hash::verify(&"pw".into(), &users.get("root").unwrap().hash, &hash::Memory::default()));
         let second = first_admin(&users, Some("other"), Some("x".into()), Cost::LEAST, &ids).unwrap();
         assert!(matches!(second, FirstAdmin::Present));
         assert_eq!(users.list(), [("root".to_owned(), Role::Admin)]);
@@ -104,7 +104,7 @@ mod tests {
             panic!("expected a generated password");
         };
         assert_eq!((name.as_str(), password.expose().len()), ("admin", LENGTH));
-        assert!(hash::verify(&password, &users.get("admin").unwrap().hash));
+        assert!(hash::verify(&password, &users.get("admin").unwrap().hash, &hash::Memory::default()));
         assert_ne!(generate(&ids).expose(), password.expose());
     }
 

@@ -69,6 +69,7 @@ pub struct Guard {
     clock: Arc<dyn Clock>,
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
+    memory: Arc<hash::Memory>,
     /// What an unknown name's password is compared with.
     nobody: Arc<str>,
 }
@@ -105,6 +106,7 @@ impl Guard {
             clock,
             permits: Arc::new(Semaphore::new(AT_A_TIME)),
             waiting: AtomicUsize::new(0),
+            memory: Arc::default(),
             nobody: nobody.into(),
         }))
     }
@@ -135,10 +137,10 @@ impl Guard {
         let hash = user.as_ref().map_or_else(|| Arc::clone(&self.nobody), |user| Arc::clone(&user.hash));
         let (limiter, clock, password) =
             (Arc::clone(&self.limiter), Arc::clone(&self.clock), password.clone());
-        let counted = Arc::clone(&name);
+        let (counted, memory) = (Arc::clone(&name), Arc::clone(&self.memory));
         let known = user.is_some() && password.expose().len() <= PASSWORD_BYTES;
         let verified = tokio::task::spawn_blocking(move || {
-            let good = hash::verify(&password, &hash) && known;
+            let good = hash::verify(&password, &hash, &memory) && known;
             let now = clock.monotonic();
             match good {
                 true => limiter.lock().right(remote, &counted, now),

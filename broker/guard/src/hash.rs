@@ -2,10 +2,16 @@
 
 use crate::secret::Secret;
 use argon2::{
-    Algorithm, Argon2, Params, Version,
-    password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString},
+    Algorithm, Argon2, Block, Params, Version,
+    password_hash::{Output, PasswordHash, PasswordHasher, SaltString},
 };
+use parking_lot::Mutex;
 use union::Ids;
+
+/// Working memory that verifications use one after the other. An allocator that is asked for megabytes by ever other threads
+/// keeps them for each; what is kept here is as much as ran at one time.
+#[derive(Default)]
+pub struct Memory(Mutex<Vec<Vec<Block>>>);
 
 /// The work of one hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,9 +52,29 @@ pub fn hash(password: &Secret, cost: Cost, ids: &dyn Ids) -> Result<String, Hash
 }
 
 /// Whether `hash` was made from `password`. The work is what the hash says.
-pub fn verify(password: &Secret, hash: &str) -> bool {
-    PasswordHash::new(hash)
-        .is_ok_and(|hash| Argon2::default().verify_password(password.expose().as_bytes(), &hash).is_ok())
+pub fn verify(password: &Secret, hash: &str, memory: &Memory) -> bool {
+    let mut blocks = memory.0.lock().pop().unwrap_or_default();
+    let good = verify_in(password, hash, &mut blocks).unwrap_or(false);
+    memory.0.lock().push(blocks);
+    good
+}
+
+/// `None`: the hash is none of ours.
+fn verify_in(password: &Secret, hash: &str, blocks: &mut Vec<Block>) -> Option<bool> {
+    let hash = PasswordHash::new(hash).ok()?;
+    let params = Params::try_from(&hash).ok()?;
+    let algorithm = Algorithm::try_from(hash.algorithm).ok()?;
+    let version = hash.version.map_or(Ok(Version::default()), Version::try_from).ok()?;
+    let expected = hash.hash?;
+    let mut salt = [0; 64];
+    let salt = hash.salt?.decode_b64(&mut salt).ok()?;
+    let mut computed = [0; Output::MAX_LENGTH];
+    let computed = computed.get_mut(..expected.len())?;
+    blocks.resize_with(params.block_count(), Block::default);
+    let argon = Argon2::new(algorithm, version, params);
+    argon.hash_password_into_with_memory(password.expose().as_bytes(), salt, computed, blocks).ok()?;
+    // Outputs are compared in constant time.
+    Some(Output::new(computed).ok()? == expected)
 }
 
 /// Whether `text` has the form of a hash that [`verify`] can use, with work that a login can afford: at most 256 MiB,
@@ -70,7 +96,8 @@ mod tests {
 
     #[test]
     fn verifies_only_the_same_password() {
-        let ids = SeededIds::new(1);
+        let (ids, memory) = (SeededIds::new(1), Memory::default());
+        let verify = |password: &Secret, hash: &str| verify(password, hash, &memory);
         let one = hash(&"correct".into(), Cost::LEAST, &ids).unwrap();
         let two = hash(&"correct".into(), Cost::LEAST, &ids).unwrap();
         assert_ne!(one, two);
@@ -78,6 +105,9 @@ mod tests {
         assert!(verify(&"correct".into(), &one) && verify(&"correct".into(), &two));
         assert!(!verify(&"Correct".into(), &one) && !verify(&"".into(), &one));
         assert!(!verify(&"correct".into(), "correct"));
+        let dearer = hash(&"correct".into(), Cost { memory_kib: 64, passes: 2 }, &ids).unwrap();
+        assert!(verify(&"correct".into(), &dearer) && verify(&"correct".into(), &one));
+        assert_eq!(memory.0.lock().len(), 1, "one after the other they share it");
     }
 
     #[test]
