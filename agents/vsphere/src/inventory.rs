@@ -429,4 +429,8 @@ impl Reader for Catalog {
     fn view(&self) -> &str {
         self.view.name()
     }
+
+    fn gap(&self, gap: mapping::Gap) {
+        self.inventory().gaps().note(&self.protocol.name, &gap.path, || gap.why);
+    }
 }

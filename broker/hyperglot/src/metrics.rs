@@ -8,6 +8,7 @@
 //! | `hyperglot_bus_connected`, `hyperglot_bus_pending` | the bus |
 //! | `hyperglot_inventory_revision` | changes since the start |
 //! | `hyperglot_events` | the number of the last event |
+//! | `hyperglot_mapping_gaps{protocol}` | values that no row could show or read |
 
 use crate::{
     Failure,
@@ -42,6 +43,11 @@ struct KindLabel {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ProtocolLabel {
+    protocol: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct TargetLabel {
     target: String,
 }
@@ -56,6 +62,7 @@ pub struct Metrics {
     bus_pending: Gauge,
     revision: Gauge,
     events: Gauge,
+    gaps: Family<ProtocolLabel, Gauge>,
 }
 
 impl Metrics {
@@ -65,6 +72,7 @@ impl Metrics {
         let fronts = Family::default();
         let objects = Family::default();
         let targets = Family::default();
+        let gaps = Family::default();
         let (bus_connected, bus_pending, revision, events) = Default::default();
         registry.register(
             "front_events",
@@ -77,7 +85,18 @@ impl Metrics {
         registry.register("bus_pending", "Requests waiting for their answer", Gauge::clone(&bus_pending));
         registry.register("inventory_revision", "Changes since the start", Gauge::clone(&revision));
         registry.register("events", "The number of the last event", Gauge::clone(&events));
-        Arc::new(Metrics { registry, fronts, objects, targets, bus_connected, bus_pending, revision, events })
+        registry.register("mapping_gaps", "Values that no row could show or read", Family::clone(&gaps));
+        Arc::new(Metrics {
+            gaps,
+            registry,
+            fronts,
+            objects,
+            targets,
+            bus_connected,
+            bus_pending,
+            revision,
+            events,
+        })
     }
 
     /// A counter for one listener.
@@ -101,6 +120,9 @@ impl Metrics {
         self.bus_pending.set(number(bus.pending as u64));
         self.revision.set(number(agent.inventory.revision().n));
         self.events.set(agent.chronicle.latest().map_or(0, |e| e.number));
+        for (protocol, count) in agent.inventory.gaps().counts() {
+            self.gaps.get_or_create(&ProtocolLabel { protocol: protocol.to_string() }).set(number(count));
+        }
         let mut text = String::new();
         if let Err(e) = encode(&mut text, &self.registry) {
             tracing::error!(error = %e, "the figures cannot be written");

@@ -28,6 +28,8 @@ use union::{Kind, ObjectId, Schema};
 
 /// Batches of changes that may wait for the bus.
 const QUEUE: usize = 1_024;
+/// How often new gaps are told.
+const GAPS_EVERY: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Whose facts they are.
 #[derive(Clone)]
@@ -82,6 +84,8 @@ impl Publisher {
         };
         tokio::spawn(stop.clone().run_until_cancelled_owned(facts.run(batches)));
         tokio::spawn(stop.clone().run_until_cancelled_owned(self.clone().events(Arc::clone(chronicle))));
+        let (inventory, chronicle) = (Arc::clone(inventory), Arc::clone(chronicle));
+        tokio::spawn(stop.clone().run_until_cancelled_owned(tell_gaps(inventory, chronicle)));
         Ok(Publishing { _tap: tap, _stop: stop.drop_guard() })
     }
 
@@ -141,6 +145,19 @@ impl Publisher {
         if let Err(e) = self.bus.publish(&subject, Headers::new(), body).await {
             tracing::debug!(task = %change.id, error = %e, "a task's step did not reach the bus");
         }
+    }
+}
+
+/// Makes an event of each place where a mapping first met a value it could not show or read.
+async fn tell_gaps(inventory: Arc<Inventory>, chronicle: Arc<Chronicle>) {
+    loop {
+        for gap in inventory.gaps().take_news() {
+            tracing::info!(protocol = &*gap.protocol, path = &*gap.path, why = gap.why, "a value has no row");
+            let message =
+                format!("{}: `{}` met a value that no row understands: {}", gap.protocol, gap.path, gap.why);
+            chronicle.record(chronicle::Note { what: "mapping.gap", message, ..Default::default() });
+        }
+        tokio::time::sleep(GAPS_EVERY).await;
     }
 }
 
