@@ -15,7 +15,8 @@ use crate::{
     keeper::Keeper,
     made::{Made, MadeRead, OfSession, Thing, Workshop},
     methods::Methods,
-    native::{self, NS, Tags},
+    native::{self, NS, Tags, TaskOutcome},
+    power::Plans,
     serve::Watching,
     session::{COOKIE, Data, Session, Ticket},
     version,
@@ -54,6 +55,7 @@ pub(crate) struct Front {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn Ids>,
     pub(crate) keeper: Keeper,
+    pub(crate) plans: Mutex<Plans>,
     pub(crate) limits: ::front::Limits,
     pub(crate) watching: OnceLock<Watching>,
     pub(crate) me: Weak<Front>,
@@ -251,18 +253,19 @@ impl Front {
         Arc::new(record)
     }
 
-    /// Why a task failed, if the object is one that did.
-    pub(crate) fn task_fault(&self, id: ObjectId) -> Option<Fault> {
+    /// How a task ended, if the object is one that ended in a way the union does not know.
+    pub(crate) fn task_outcome(&self, id: ObjectId) -> Option<TaskOutcome> {
         if id.kind != Kind::Task {
             return None;
+        }
+        if let Some(attempted) = self.plans.lock().get(&id) {
+            return Some(TaskOutcome::Attempted(attempted.clone()));
         }
         let cause = self.tasks.cause(id)?;
         let slot = self.catalog.schema().slot(Kind::Task, "object_id")?;
         let object = self.catalog.record(id)?.get(slot).as_ref_id().and_then(|id| self.catalog.reference(id));
-        Some(self.fault_of(
-            &cause,
-            &object.unwrap_or_else(|| NativeRef { ty: Arc::from("ManagedEntity"), id: Arc::from("") }),
-        ))
+        let nobody = NativeRef { ty: Arc::from("ManagedEntity"), id: Arc::from("") };
+        Some(TaskOutcome::Error(self.fault_of(&cause, &object.unwrap_or(nobody))))
     }
 
     /// The native fault of a cause.

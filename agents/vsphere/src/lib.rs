@@ -35,6 +35,7 @@ mod search;
 mod serve;
 mod service;
 mod session;
+mod target;
 mod task;
 mod tree;
 mod version;

@@ -53,8 +53,8 @@ pub(crate) fn put_reference_array(out: &mut Encoder, name: &str, references: &[N
     out.close(name);
 }
 
-/// The required field of `TaskInfo` that `error` follows in wire order.
-const BEFORE_ERROR: &str = "cancelable";
+/// The required field of `TaskInfo` that `error` and `result` follow in wire order.
+const BEFORE_OUTCOME: &str = "cancelable";
 const REFERENCE: &str = "ManagedObjectReference";
 
 /// Tags that were escaped once, for every place of the mapping where a value may be written.
@@ -127,19 +127,68 @@ pub struct Soap<'o> {
     out: &'o mut Encoder,
     tags: &'o Tags,
     name: &'o str,
-    fault: Option<Fault>,
+    outcome: Option<TaskOutcome>,
+}
+
+/// What a plan for several machines did.
+#[derive(Debug)]
+pub(crate) struct Attempted {
+    /// Machines and their tasks.
+    pub(crate) tasks: Vec<(NativeRef, NativeRef)>,
+    /// Machines whose command was not taken, and why.
+    pub(crate) refused: Vec<(NativeRef, Fault)>,
+}
+
+/// How a task ended, where that is more than the union knows.
+#[derive(Clone, Debug)]
+pub(crate) enum TaskOutcome {
+    /// It failed: a fault's own fields are no facts of the union.
+    Error(Fault),
+    /// It was a plan for several machines: each with its own task.
+    Attempted(Arc<Attempted>),
+}
+
+impl TaskOutcome {
+    /// As the field of `TaskInfo` that it is.
+    fn encode(&self, out: &mut Encoder) {
+        match self {
+            TaskOutcome::Error(fault) => {
+                out.open("error");
+                fault.encode_localized(out);
+                out.close("error");
+            }
+            TaskOutcome::Attempted(machines) => {
+                out.open_typed("result", "ClusterPowerOnVmResult");
+                for (machine, task) in &machines.tasks {
+                    out.open("attempted");
+                    put_reference(out, "vm", machine);
+                    put_reference(out, "task", task);
+                    out.close("attempted");
+                }
+                for (machine, fault) in &machines.refused {
+                    out.open("notAttempted");
+                    put_reference(out, "vm", machine);
+                    out.open("fault");
+                    fault.encode_localized(out);
+                    out.close("fault");
+                    out.close("notAttempted");
+                }
+                out.close("result");
+            }
+        }
+    }
 }
 
 impl<'o> Soap<'o> {
     /// Properties are written as `<name …>`.
     pub fn new(out: &'o mut Encoder, tags: &'o Tags, name: &'o str) -> Soap<'o> {
-        Soap { out, tags, name, fault: None }
+        Soap { out, tags, name, outcome: None }
     }
 
-    /// Writes `fault` as the `error` of a `TaskInfo`: a fault's own fields are no facts of the union.
+    /// Writes how a task ended into its `TaskInfo`.
     #[must_use]
-    pub(crate) fn with_fault(mut self, fault: Option<Fault>) -> Soap<'o> {
-        self.fault = fault;
+    pub(crate) fn with_outcome(mut self, outcome: Option<TaskOutcome>) -> Soap<'o> {
+        self.outcome = outcome;
         self
     }
 
@@ -166,12 +215,10 @@ impl<'o> Soap<'o> {
         content(self.out);
         self.close(f);
         if f.role == Role::Field
-            && &*f.name == BEFORE_ERROR
-            && let Some(fault) = &self.fault
+            && &*f.name == BEFORE_OUTCOME
+            && let Some(outcome) = &self.outcome
         {
-            self.out.open("error");
-            fault.encode_localized(self.out);
-            self.out.close("error");
+            outcome.encode(self.out);
         }
     }
 }

@@ -4,12 +4,34 @@ use crate::{
     call::{Call, Reply},
     command::{self, Wanted},
     fault::{Answer, Fault},
+    native::Attempted,
 };
+use indexmap::IndexMap;
 use std::sync::Arc;
-use union::{
-    Command, CommandId, Origin,
-    command::{Cause, Code, Outcome},
-};
+use union::{Command, CommandId, ObjectId, Origin};
+
+/// How many plans' results are remembered.
+const PLANS: usize = 1_000;
+
+/// What plans attempted, by their own tasks; the oldest are forgotten first.
+#[derive(Debug, Default)]
+pub(crate) struct Plans {
+    attempted: IndexMap<ObjectId, Arc<Attempted>>,
+}
+
+impl Plans {
+    /// What a plan attempted, if the task is a plan's.
+    pub(crate) fn get(&self, task: &ObjectId) -> Option<&Arc<Attempted>> {
+        self.attempted.get(task)
+    }
+
+    fn remember(&mut self, task: ObjectId, attempted: Attempted) {
+        if self.attempted.len() >= PLANS {
+            self.attempted.shift_remove_index(0);
+        }
+        self.attempted.insert(task, Arc::new(attempted));
+    }
+}
 
 /// The method whose command each machine of a `PowerOnMultiVM_Task` gets.
 const EACH: &str = "PowerOnVM_Task";
@@ -26,7 +48,7 @@ pub(crate) fn power_on_multi(call: &Call<'_>) -> Answer<Reply> {
     let message =
         call.catalog().schema().message(&map.verb).ok_or_else(|| Fault::not_supported(call.method))?;
     let mut tickets = Vec::with_capacity(machines.len());
-    let mut refused = None;
+    let mut attempted = Attempted { tasks: Vec::with_capacity(machines.len()), refused: Vec::new() };
     for machine in &machines {
         let mut body = message.record();
         if let Some(field) = message.field("vm_id") {
@@ -35,11 +57,19 @@ pub(crate) fn power_on_multi(call: &Call<'_>) -> Answer<Reply> {
         let wanted =
             Wanted { verb: &map.verb, schema: &map.schema, method: &map.method, object: *machine, body };
         match command::submit(call, wanted, lane::Reply::Task) {
-            Ok(ticket) => tickets.push(ticket),
-            Err(fault) => refused = Some(fault),
+            Ok(ticket) => {
+                let reference = call.catalog().reference(*machine);
+                attempted
+                    .tasks
+                    .extend(reference.zip(ticket.task.and_then(|task| call.catalog().reference(task))));
+                tickets.push(ticket);
+            }
+            Err(fault) => attempted.refused.extend(call.catalog().reference(*machine).zip(Some(fault))),
         }
     }
-    if let Some(fault) = refused.filter(|_| tickets.is_empty()) {
+    if tickets.is_empty()
+        && let Some((_, fault)) = attempted.refused.pop()
+    {
         return Err(fault);
     }
     let front = call.front;
@@ -62,20 +92,14 @@ pub(crate) fn power_on_multi(call: &Call<'_>) -> Answer<Reply> {
     tracing::debug!(%datacenter, machines = machines.len(), first = %first, "a plan of power-ons");
     let tasks = front.tasks.clone();
     let task = tasks.create(&plan, false);
+    front.plans.lock().remember(task, attempted);
     tokio::spawn(async move {
         tasks.active(task);
-        let mut failed: Option<Cause> = None;
         for ticket in tickets {
-            match ticket.outcome().await {
-                Outcome::Done { .. } => {}
-                Outcome::Failed(cause) | Outcome::Refused(cause) => failed = Some(cause),
-                Outcome::Unknown { message, .. } => failed = Some(Cause::new(Code::TimedOut, message)),
-            }
+            ticket.outcome().await;
         }
-        match failed {
-            None => tasks.done(task, None),
-            Some(cause) => tasks.failed(task, &cause),
-        };
+        // How each machine's own task ended is said by that task.
+        tasks.done(task, None);
     });
     command::task(call, Some(task))
 }

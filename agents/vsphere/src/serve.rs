@@ -140,6 +140,7 @@ pub(crate) fn build(deps: Deps, connection: ::front::Limits) -> Result<Arc<Front
         clock: deps.clock,
         ids: deps.ids,
         keeper: Keeper::default(),
+        plans: Default::default(),
         limits: connection,
         watching: OnceLock::new(),
         me: me.clone(),

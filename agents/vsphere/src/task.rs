@@ -79,7 +79,7 @@ fn put_info(call: &Call<'_>, out: &mut Encoder, name: &str, id: ObjectId) {
         .shown(id)
         .and_then(|(record, map)| Some((record, map.select("info", call.version).ok()?, map)));
     if let Some((record, selection, map)) = shown {
-        let mut soap = Soap::new(out, &call.front.tags, name).with_fault(call.front.task_fault(id));
+        let mut soap = Soap::new(out, &call.front.tags, name).with_outcome(call.front.task_outcome(id));
         map.render(&selection, id, &record, catalog, call.version, &mut soap);
     }
 }

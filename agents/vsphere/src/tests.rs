@@ -27,13 +27,16 @@ mod collector;
 mod golden;
 mod hostile;
 mod model;
+mod power;
 mod strict;
 
-/// The project's own mapping of this protocol, without those of others.
+/// The project's own mapping of this protocol and of the simplest target.
 pub(crate) static BUNDLE: LazyLock<Arc<Bundle>> = LazyLock::new(|| {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../mappings/vsphere").canonicalize().unwrap();
+    let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../mappings").canonicalize().unwrap();
     let dir = tempfile::tempdir().unwrap();
-    std::os::unix::fs::symlink(own, dir.path().join("vsphere")).unwrap();
+    for protocol in ["vsphere", "sim"] {
+        std::os::unix::fs::symlink(all.join(protocol), dir.path().join(protocol)).unwrap();
+    }
     Bundle::load(dir.path()).unwrap_or_else(|report| panic!("{report}"))
 });
 
@@ -209,6 +212,7 @@ impl Rig {
         let tasks = Tasks::new(source.clone(), clock.clone(), ids.clone());
         let rules = Arc::new(BundleRules::new(BUNDLE.clone()));
         let owner = Owner::new(rules, source.clone(), tasks.clone(), clock.clone(), lane::Limits::default());
+        owner.adopt(Arc::new(power::Machines::new(source.clone())));
         let files = tempfile::tempdir().unwrap();
         let users = Arc::new(Users::open(files.path().join("users.toml")).unwrap());
         for (name, role) in [("admin", Role::Admin), ("watcher", Role::ReadOnly)] {

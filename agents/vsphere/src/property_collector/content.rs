@@ -10,7 +10,7 @@ use crate::{
     fault::{Answer, Fault},
     inventory::Key,
     made::{Made, Thing},
-    native::{self, Soap},
+    native::{self, Soap, TaskOutcome},
     views::ViewKind,
 };
 use mapping::{NativeRef, ObjectMap, Selection};
@@ -136,14 +136,14 @@ fn put_rendered(
     map: &ObjectMap,
     selection: &Selection,
 ) -> bool {
-    let fault = call.front.task_fault(id);
-    if let Some(fault) = fault.as_ref().filter(|_| selection.path() == TASK_ERROR) {
+    let outcome = call.front.task_outcome(id);
+    if let Some(TaskOutcome::Error(fault)) = outcome.as_ref().filter(|_| selection.path() == TASK_ERROR) {
         out.open_typed(name, "LocalizedMethodFault");
         fault.encode_localized(out);
         out.close(name);
         return true;
     }
-    let mut soap = Soap::new(out, &call.front.tags, name).with_fault(fault);
+    let mut soap = Soap::new(out, &call.front.tags, name).with_outcome(outcome);
     map.render(selection, id, record, call.catalog(), call.version, &mut soap)
 }
 
