@@ -406,3 +406,48 @@ async fn tells_of_objects_that_are_not_there() {
     let read = rig.call(Some(&cookie), "RetrieveProperties", COLLECTOR, &read).await;
     assert!(read.body.contains("<RetrievePropertiesResponse xmlns=\"urn:vim25\"/>"), "{}", read.body);
 }
+
+#[tokio::test]
+async fn selects_more_properties_than_there_are_bits() {
+    let rig = Rig::fleet();
+    let cookie = rig.login("admin").await;
+    let view = vm_view(&rig, &cookie).await;
+    let keys: Vec<String> = (0..150).map(|n| format!("config.extraConfig[\"k{n}\"].value")).collect();
+    let paths: Vec<&str> = keys.iter().map(String::as_str).chain(["name", "runtime.powerState"]).collect();
+    rig.call(Some(&cookie), "CreateFilter", COLLECTOR, &filter(&spec(&view, &paths))).await;
+    let first = rig.check(&cookie, "", None).await;
+    assert_eq!((first.texts("kind").len(), first.texts("missingSet").len()), (3, 0), "{}", first.body);
+    let version = first.text("version");
+    rig.source.apply(vec![power(1, pb::PowerState::Stopped)]);
+    let news = rig.check(&cookie, &version, None).await;
+    assert!(news.texts("val").contains(&"poweredOff".to_owned()), "{}", news.body);
+}
+
+#[tokio::test]
+async fn writes_updates_to_the_letter() {
+    let rig = Rig::fleet();
+    let cookie = rig.login("admin").await;
+    let read = "<spec><propSet><type>Folder</type><pathSet>name</pathSet><pathSet>parent</pathSet><pathSet>nonsense</pathSet></propSet>\
+                <objectSet><obj type=\"Folder\">group-v1</obj></objectSet></spec><partialUpdates>false</partialUpdates>";
+    let filter = rig.call(Some(&cookie), "CreateFilter", COLLECTOR, read).await.text("returnval");
+    let first = rig.check(&cookie, "", None).await;
+    let expected = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><soapenv:Envelope xmlns:soapenv=\"http://schemas.xmlsoap.org/soap/envelope/\" \
+         xmlns:xsd=\"http://www.w3.org/2001/XMLSchema\" xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\"><soapenv:Body>\
+         <WaitForUpdatesExResponse xmlns=\"urn:vim25\"><returnval><version>1</version><filterSet><filter type=\"PropertyFilter\">{filter}\
+         </filter><objectSet><kind>enter</kind><obj type=\"Folder\">group-v1</obj><changeSet><name>name</name><op>assign</op>\
+         <val xsi:type=\"xsd:string\">vm</val></changeSet><changeSet><name>parent</name><op>assign</op>\
+         <val type=\"Datacenter\" xsi:type=\"ManagedObjectReference\">datacenter-1</val></changeSet><missingSet><path>nonsense</path>\
+         <fault><fault xsi:type=\"InvalidProperty\"><name>nonsense</name></fault><localizedMessage>The property 'nonsense' does not exist \
+         on the object's type</localizedMessage></fault></missingSet></objectSet></filterSet></returnval></WaitForUpdatesExResponse>\
+         </soapenv:Body></soapenv:Envelope>"
+    );
+    assert_eq!(first.body, expected);
+    let fault = rig.call(Some(&cookie), "Fetch", ("VirtualMachine", "vm-99"), "<prop>name</prop>").await;
+    assert!(fault.body.ends_with(
+        "<soapenv:Body><soapenv:Fault><faultcode>ServerFaultCode</faultcode><faultstring>The object 'VirtualMachine:vm-99' has already \
+         been deleted or has not been completely created</faultstring><detail><ManagedObjectNotFoundFault xmlns=\"urn:vim25\" \
+         xsi:type=\"ManagedObjectNotFound\"><obj type=\"VirtualMachine\">vm-99</obj></ManagedObjectNotFoundFault></detail>\
+         </soapenv:Fault></soapenv:Body></soapenv:Envelope>"
+    ));
+}
