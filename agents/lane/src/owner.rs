@@ -5,7 +5,8 @@
 //!              started ─▶ perform ─▶ conclude ─▶ the next of the lane
 //! ```
 //!
-//! An object that two targets claim is frozen: commands to it are refused until one of them no longer has it.
+//! An object that two targets claim ([`inventory::claims`]) is frozen: commands to it are refused, those that wait too, until one of them no
+//! longer has it.
 //!
 //! A command id is known while its command is here and for the next 4,096 commands after it ended: the same id again gets the same
 //! outcome, not a second effect.
@@ -161,8 +162,12 @@ impl Owner {
         self.targets.read().iter().find(|t| t.holds(id)).cloned()
     }
 
-    fn holders(&self, id: ObjectId) -> Vec<Arc<dyn Target>> {
-        self.targets.read().iter().filter(|t| t.holds(id)).cloned().collect()
+    /// Two machines under one identity: whichever were chosen could be the wrong one.
+    pub(crate) fn uncontested(&self, id: ObjectId) -> Result<(), Cause> {
+        match self.inventory.contested(id) {
+            None => Ok(()),
+            Some(why) => Err(Cause::new(Code::InvalidState, why)),
+        }
     }
 
     /// The targets, in the order they were taken on.
@@ -173,16 +178,7 @@ impl Owner {
     /// Takes a command. Never waits: what cannot be taken on now is refused now.
     pub fn submit(&self, command: Command, reply: Reply) -> Result<Ticket, Cause> {
         let object = command.object;
-        if let [first, second, ..] = &*self.holders(object) {
-            // Two machines under one identity: whichever were chosen could be the wrong one.
-            let message = format!(
-                "{object} is on both {} and {}; nothing is done to it until one of them no longer has it",
-                first.name(),
-                second.name()
-            );
-            tracing::error!(%object, "{message}");
-            return Err(Cause::new(Code::InvalidState, message));
-        }
+        self.uncontested(object)?;
         let target = self.target_of(object).filter(|_| self.inventory.get(object).is_some());
         let target = target.ok_or_else(|| {
             Cause::new(

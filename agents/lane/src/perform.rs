@@ -53,6 +53,7 @@ async fn attempt(owner: &Arc<Owner>, run: &Run, known: bool) -> Result<Outcome, 
             "its turn came after its deadline; nothing was done",
         )));
     }
+    owner.uncontested(command.object)?;
     if let Some(task) = run.task {
         let cancel = owner.rules.conflict(&command.origin, &command.verb, CANCEL);
         owner.tasks.begin(task, cancel == Conflict::Overtake);

@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod chronicle;
+pub mod claims;
 pub mod feed;
 pub mod gaps;
 pub mod idmap;
@@ -28,6 +29,7 @@ pub mod tasks;
 mod testing;
 
 pub use chronicle::Chronicle;
+pub use claims::{Claims, Released};
 pub use idmap::IdMap;
 pub use layout::{Layout, Skeleton, View};
 pub use store::{Change, Credit, Entry, Inventory, Observer, ObserverGuard, Put};

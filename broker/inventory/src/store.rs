@@ -10,6 +10,7 @@
 //! Limits: the last 10,000 removed objects are remembered as tombstones.
 
 use crate::{
+    claims::Register,
     gaps::Gaps,
     index::Index,
     intern::Interner,
@@ -82,7 +83,7 @@ pub enum Put {
     Part(ObjectId, Record, SlotSet),
     /// A few facts of a known object; ignored for an unknown one, so a late figure cannot bring a removed object back.
     Slots(ObjectId, Vec<(Slot, Value)>),
-    /// The object is gone, by the target's own word.
+    /// The object is gone, by the target's own word; ignored while a target claims it ([`crate::claims`]).
     Remove(ObjectId),
 }
 
@@ -127,6 +128,7 @@ pub struct Inventory {
     observers: RwLock<(u64, Observers)>,
     seen: watch::Sender<Revision>,
     credits: Credits,
+    register: Register,
     gaps: Arc<Gaps>,
     kept: Vec<SlotSet>,
     /// A derived inventory shows what it is given: it neither stamps nor interns.
@@ -199,6 +201,7 @@ impl Inventory {
             observers: RwLock::new((0, Arc::default())),
             seen: watch::Sender::new(revision),
             credits,
+            register: Register::default(),
             gaps,
             kept,
             derived,
@@ -285,7 +288,9 @@ impl Inventory {
         next: Revision,
         now: i64,
     ) -> Option<Change> {
-        let (id, record, taken, kept) = match put {
+        let (id, mut record, mut taken, kept) = match put {
+            // Somebody took it since: it is not gone but elsewhere.
+            Put::Remove(id) if self.register.is_claimed(id) => return None,
             Put::Remove(id) => return state.remove(id, next, now),
             Put::Whole(id, record) => {
                 (id, record, SlotSet::ALL, self.kept.get(id.kind as usize).copied().unwrap_or_default())
@@ -306,6 +311,12 @@ impl Inventory {
         if record.message() != message.id {
             tracing::error!(object = %id, "a record of another message was put for this object; ignored");
             return None;
+        }
+        if let Some(text) = self.register.trouble(id)
+            && let Some(slot) = self.schema.slot(id.kind, "trouble")
+        {
+            record.set(slot, text);
+            taken.insert(slot);
         }
         let old = state.entries.get(&id).cloned();
         let interner = (!self.derived).then_some(interner);
@@ -355,6 +366,10 @@ impl Inventory {
             *seen = revision.max(*seen);
             later
         });
+    }
+
+    pub(crate) fn register(&self) -> &Register {
+        &self.register
     }
 
     /// What is known of an object.

@@ -513,7 +513,14 @@ async fn a_target_with_a_bug_does_not_block_its_lane() {
 #[tokio::test(start_paused = true)]
 async fn one_identity_on_two_targets_freezes_the_object() {
     let w = world(STOPPED, []);
-    w.owner.adopt(w.target.clone());
+    let [first, second] = ["a", "b"].map(|name| inventory::Claims::new(&w.inventory, name));
+    first.take(w.vm);
+    let waits = w.submit("PowerOn");
+    second.take(w.vm);
+    assert!(matches!(waits.outcome().await, Outcome::Refused(cause) if cause.code == Code::InvalidState));
     let frozen = w.owner.submit(w.command("PowerOn"), Reply::Task).expect_err("which one?");
     assert_eq!((frozen.code, w.calls().len()), (Code::InvalidState, 0));
+    assert!(frozen.message.contains("on a and on b"), "{}", frozen.message);
+    second.release(w.vm);
+    assert!(matches!(w.submit("PowerOn").outcome().await, Outcome::Done { .. }));
 }
