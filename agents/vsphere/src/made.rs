@@ -6,7 +6,7 @@ use crate::{
     events::EventPages,
     fault::{Answer, Fault},
     inventory::{Catalog, Key},
-    property_collector::Updates,
+    property_collector::{FilterSpec, Updates},
     task::TaskPages,
     views::ViewState,
 };
@@ -27,6 +27,10 @@ pub(crate) enum Thing {
     },
     /// A `PropertyFilter`.
     Filter {
+        /// Of this collector.
+        collector: u64,
+        /// What it selects.
+        spec: Arc<FilterSpec>,
         /// Whether the client asked for changes below properties; they are always told whole.
         partial: bool,
     },
@@ -107,6 +111,12 @@ impl Workshop {
         (&*self.things.get(&number)?.session == session).then_some(number)
     }
 
+    /// The filters of a collector, oldest first.
+    pub(crate) fn filters_of(&self, collector: u64) -> Vec<NativeRef> {
+        let own = self.updates.filters(collector).iter();
+        own.filter_map(|filter| Some(self.things.get(filter)?.reference.clone())).collect()
+    }
+
     /// A session's objects, oldest first.
     pub(crate) fn all_of<'a>(&'a self, session: &'a str) -> impl Iterator<Item = (u64, &'a Made)> {
         let mut own: Vec<(u64, &Made)> = self
@@ -151,7 +161,11 @@ impl Made {
         let thing = match &self.thing {
             Thing::Events(pages) => Thing::Events(pages.clone()),
             Thing::Tasks(pages) => Thing::Tasks(pages.clone()),
-            Thing::Collector { .. } | Thing::Filter { .. } | Thing::View(_) => return None,
+            Thing::Filter { collector, spec, partial } => {
+                Thing::Filter { collector: *collector, spec: spec.clone(), partial: *partial }
+            }
+            Thing::Collector { default } => Thing::Collector { default: *default },
+            Thing::View(_) => return None,
         };
         Some(Made { session: self.session.clone(), reference: self.reference.clone(), thing })
     }

@@ -183,18 +183,23 @@ pub(crate) fn put_value(
 /// Properties of singletons that list what the session made; `None`: it is none of these.
 fn put_own(call: &Call<'_>, out: &mut Encoder, name: &str, key: Key, path: &str) -> Option<bool> {
     let Key::Fact(_, ty) = key else { return None };
-    let wanted = match (call.catalog().type_name(ty), path) {
-        ("ViewManager", "viewList") => |made: &Made| matches!(made.thing, Thing::View(_)),
-        ("PropertyCollector", "filter") => |made: &Made| matches!(made.thing, Thing::Filter { .. }),
+    let workshop = call.front.workshop.lock();
+    let references: Vec<NativeRef> = match (call.catalog().type_name(ty), path) {
+        ("ViewManager", "viewList") => {
+            let own = workshop.all_of(call.session_key());
+            own.filter(|(_, made)| matches!(made.thing, Thing::View(_)))
+                .map(|(_, made)| made.reference.clone())
+                .collect()
+        }
+        ("PropertyCollector", "filter") => call
+            .session
+            .as_ref()
+            .map(|session| workshop.filters_of(session.data.collector()))
+            .unwrap_or_default(),
         _ => return None,
     };
-    let workshop = call.front.workshop.lock();
-    let own = workshop.all_of(call.session_key()).filter(|(_, made)| wanted(made));
-    let references: Vec<NativeRef> = own.map(|(_, made)| made.reference.clone()).collect();
-    if !references.is_empty() {
-        native::put_reference_array(out, name, &references);
-    }
-    Some(!references.is_empty())
+    native::put_reference_array(out, name, &references);
+    Some(true)
 }
 
 /// The content of a made object's `ObjectContent`; false: it is gone.
@@ -240,7 +245,7 @@ fn each_made_property(call: &Call<'_>, out: &mut Encoder, made: &Made, spec: &Fi
 fn made_properties(made: &Made) -> &'static [&'static str] {
     match &made.thing {
         Thing::Collector { .. } => &["filter"],
-        Thing::Filter { .. } => &["partialUpdates"],
+        Thing::Filter { .. } => &["spec", "partialUpdates"],
         Thing::View(view) => match view.kind {
             ViewKind::Container { .. } => &["view", "container", "type", "recursive"],
             ViewKind::List | ViewKind::Inventory { .. } => &["view"],
@@ -285,7 +290,17 @@ fn put_made_value(call: &Call<'_>, out: &mut Encoder, name: &str, made: &Made, p
         }
         (Thing::Events(pages), "latestPage") => Some(pages.put_latest(call, out, name)),
         (Thing::Tasks(pages), "latestPage") => Some(pages.put_latest(call, out, name)),
-        (Thing::Collector { .. }, "filter") => Some(false),
+        (Thing::Collector { .. }, "filter") => {
+            // A collector is looked at outside the lock.
+            let workshop = call.front.workshop.lock();
+            let filters = workshop.of(call.session_key(), &made.reference.id).map(|n| workshop.filters_of(n));
+            native::put_reference_array(out, name, &filters.unwrap_or_default());
+            Some(true)
+        }
+        (Thing::Filter { spec, .. }, "spec") => {
+            spec.encode(out, name);
+            Some(true)
+        }
         (Thing::Filter { partial, .. }, "partialUpdates") => {
             out.typed_leaf(name, "xsd:boolean", if *partial { "true" } else { "false" });
             Some(true)

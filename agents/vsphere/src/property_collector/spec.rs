@@ -6,7 +6,7 @@
 use super::super::{fault::Fault, native};
 use mapping::{NativeRef, schema::VersionIndex};
 use std::{collections::HashMap, sync::Arc};
-use wire::xml::Element;
+use wire::{soap::encode::Encoder, xml::Element};
 
 const MAX_SETS: usize = 1_000;
 const MAX_OBJECTS: usize = 10_000;
@@ -101,6 +101,58 @@ impl FilterSpec {
             }
         }
         reading.bind()
+    }
+}
+
+impl FilterSpec {
+    /// Writes it as `<name xsi:type="PropertyFilterSpec">`. A step that was written once is named from then on.
+    pub(crate) fn encode(&self, out: &mut Encoder, name: &str) {
+        out.open_typed(name, "PropertyFilterSpec");
+        for set in &self.sets {
+            out.open("propSet");
+            out.leaf("type", &set.ty);
+            if set.all {
+                out.bool_leaf("all", true);
+            }
+            set.paths.iter().for_each(|path| out.leaf("pathSet", path));
+            out.close("propSet");
+        }
+        let mut written = vec![false; self.steps.len()];
+        for object in &self.objects {
+            out.open("objectSet");
+            native::put_reference(out, "obj", &object.object);
+            out.bool_leaf("skip", object.skip);
+            self.encode_steps(out, &object.steps, &mut written);
+            out.close("objectSet");
+        }
+        if self.tolerant {
+            out.bool_leaf("reportMissingObjectsInResults", true);
+        }
+        out.close(name);
+    }
+
+    fn encode_steps(&self, out: &mut Encoder, steps: &[u16], written: &mut [bool]) {
+        for number in steps {
+            let at = usize::from(*number);
+            let (Some(step), Some(written_before)) = (self.steps.get(at), written.get_mut(at)) else {
+                continue;
+            };
+            if std::mem::replace(written_before, true) {
+                out.open_typed("selectSet", "SelectionSpec");
+                out.leaf("name", step.name.as_deref().unwrap_or_default());
+                out.close("selectSet");
+                continue;
+            }
+            out.open_typed("selectSet", "TraversalSpec");
+            if let Some(name) = &step.name {
+                out.leaf("name", name);
+            }
+            out.leaf("type", &step.ty);
+            out.leaf("path", &step.path);
+            out.bool_leaf("skip", step.skip);
+            self.encode_steps(out, &step.next, written);
+            out.close("selectSet");
+        }
     }
 }
 

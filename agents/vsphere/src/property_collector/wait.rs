@@ -233,8 +233,11 @@ pub(crate) fn create_filter(call: &Call<'_>) -> Answer<Reply> {
         walk(&Ground { catalog: call.catalog(), made: &made }, &spec)?
     };
     let id = call.front.made_id(&session.id);
-    let (number, reference) = workshop
-        .make(&session.id, Thing::Filter { partial }, |_| NativeRef { ty: Arc::from("PropertyFilter"), id });
+    let (number, reference) =
+        workshop.make(&session.id, Thing::Filter { collector, spec: spec.clone(), partial }, |_| NativeRef {
+            ty: Arc::from("PropertyFilter"),
+            id,
+        });
     workshop.updates.add(number, collector, spec);
     workshop.updates.walked(number, found);
     Ok(Reply::reference(&reference))

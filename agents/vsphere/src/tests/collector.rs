@@ -247,6 +247,37 @@ async fn follows_traversals_references_and_lists() {
 }
 
 #[tokio::test]
+async fn made_objects_tell_of_themselves() {
+    let rig = Rig::fleet();
+    let cookie = rig.login("admin").await;
+    let loops = super::model::tree();
+    let created = rig.call(Some(&cookie), "CreateFilter", COLLECTOR, &filter(&loops)).await.text("returnval");
+    let shown = rig.call(Some(&cookie), "Fetch", COLLECTOR, "<prop>filter</prop>").await;
+    assert_eq!(shown.texts("ManagedObjectReference"), [created.clone()]);
+    let shown = rig.call(Some(&cookie), "Fetch", ("PropertyFilter", &created), "<prop>spec</prop>").await;
+    // What is shown selects the same again.
+    let from = shown.body.find("<propSet>").unwrap();
+    let to = shown.body.find("</returnval>").unwrap();
+    let again = format!("<specSet>{}</specSet>", &shown.body[from..to]);
+    let one = rig.call(Some(&cookie), "RetrieveProperties", COLLECTOR, &loops).await;
+    let two = rig.call(Some(&cookie), "RetrieveProperties", COLLECTOR, &again).await;
+    assert_eq!(one.body, two.body);
+    let own = rig.call(Some(&cookie), "CreatePropertyCollector", COLLECTOR, "").await.text("returnval");
+    let made = rig
+        .call(Some(&cookie), "CreateFilter", ("PropertyCollector", &own), &filter(&loops))
+        .await
+        .text("returnval");
+    let shown = rig.call(Some(&cookie), "Fetch", ("PropertyCollector", &own), "<prop>filter</prop>").await;
+    assert_eq!(shown.texts("ManagedObjectReference"), [made]);
+    let views = ("ViewManager", "ViewManager");
+    let view = vm_view(&rig, &cookie).await;
+    let shown = rig.call(Some(&cookie), "Fetch", views, "<prop>viewList</prop>").await;
+    assert_eq!(shown.texts("ManagedObjectReference"), [view.clone()]);
+    let shown = rig.call(Some(&cookie), "Fetch", ("ContainerView", &view), "<prop>type</prop>").await;
+    assert_eq!(shown.texts("string"), ["VirtualMachine"]);
+}
+
+#[tokio::test]
 async fn one_sessions_things_are_nobody_elses() {
     let rig = Rig::fleet();
     let (one, two) = (rig.login("admin").await, rig.login("admin").await);

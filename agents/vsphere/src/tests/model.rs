@@ -190,7 +190,7 @@ async fn run(specs: Vec<String>, steps: Vec<Step>, whole_specs: impl Fn(&str) ->
 }
 
 /// From the root down every folder to machines, and from hosts to theirs.
-fn tree() -> String {
+pub(super) fn tree() -> String {
     let step = |name: &str, ty: &str, path: &str, next: &[&str]| {
         let next: String = next.iter().map(|n| format!("<selectSet><name>{n}</name></selectSet>")).collect();
         format!(
