@@ -10,6 +10,7 @@ HYPERGLOT_NATS_SERVER ?= $(CURDIR)/.venv/bin/nats-server
 export HYPERGLOT_BIN HYPERGLOT_NATS_SERVER
 
 include tools/gen/gen.mk
+include broker/store/store.mk
 
 .PHONY: help
 help: ## List the targets

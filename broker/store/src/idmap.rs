@@ -73,6 +73,16 @@ pub enum IdError {
         /// Who used it.
         agent: Arc<str>,
     },
+    /// The native id is one that an agent may give out of its block.
+    #[error("`{native}` cannot be given to {wanted}: its number is leased to {agent}")]
+    Reserved {
+        /// The id asked for.
+        native: Arc<str>,
+        /// Whose block it is in.
+        agent: Arc<str>,
+        /// Who asked.
+        wanted: ObjectId,
+    },
     /// Empty, longer than 256 bytes, or with a NUL in it.
     #[error("`{0}` cannot be part of an id map: expected 1 to {MAX_NATIVE} bytes without NUL")]
     BadText(String),
@@ -159,6 +169,19 @@ fn text(value: &str) -> Result<&str, IdError> {
 
 fn join(parts: &[&[u8]]) -> Vec<u8> {
     parts.join(&0)
+}
+
+/// A form with a place for the number.
+fn pattern(form: &str) -> String {
+    if form.contains("{n}") { form.to_owned() } else { format!("{form}-{{n}}") }
+}
+
+/// The number with which a form gives this native id.
+fn number_of(form: &str, native: &str) -> Option<u64> {
+    let pattern = pattern(form);
+    let (before, after) = pattern.split_once("{n}")?;
+    let number: u64 = native.strip_prefix(before)?.strip_suffix(after)?.parse().ok()?;
+    (pattern.replace("{n}", &number.to_string()) == native).then_some(number)
 }
 
 /// An allocation being put together: what it will have changed in memory once it is durable.
@@ -296,12 +319,15 @@ impl IdMap {
         let form: Arc<str> = Arc::from(form);
         let base = form.replace("{uuid}", &id.uuid.to_string());
         let (mut native, mut number) = (base.clone(), 0);
-        let pattern = if base.contains("{n}") { base } else { format!("{base}-{{n}}") };
+        let pattern = pattern(&base);
         if native.contains("{n}") || draft.taken(maps, &native) {
             loop {
                 number = draft.number(maps, self.numbers, &form)?;
                 native = pattern.replace("{n}", &number.to_string());
-                if !draft.taken(maps, &native) {
+                // Another form may have a block of the same texts.
+                let text: Arc<str> = Arc::from(native.as_str());
+                let free = self.numbers == Numbers::Leased || unreserved(maps, id, &text, None).is_ok();
+                if free && !draft.taken(maps, &native) {
                     break;
                 }
             }
@@ -316,6 +342,10 @@ impl IdMap {
         self.retried(epoch, |maps, draft| {
             let pair = Pair { native: Arc::clone(&native), form: Arc::from(""), number: 0, retired_ms: 0 };
             if fits(maps, id, &pair)? {
+                // An agent's own blocks are no hindrance: it leaves out what is taken.
+                if self.numbers == Numbers::Counted {
+                    unreserved(maps, id, &native, None)?;
+                }
                 draft.add(id, pair);
             }
             Ok(Arc::clone(&native))
@@ -357,8 +387,17 @@ impl IdMap {
             return Err(IdError::BadBlock(count));
         }
         self.retried(epoch, |maps, draft| {
-            let last = maps.last.get(&form).copied().unwrap_or(0);
-            let (first, end) = (last + 1, last + 1 + count);
+            let mut first = maps.last.get(&form).copied().unwrap_or(0) + 1;
+            // Ids that were fixed may look like the form's: the block lies where there are none.
+            let mut taken: Vec<u64> =
+                maps.union.keys().filter_map(|native| number_of(&form, native)).collect();
+            taken.sort_unstable();
+            for number in taken {
+                if (first..first.saturating_add(count)).contains(&number) {
+                    first = number + 1;
+                }
+            }
+            let end = first.saturating_add(count);
             let block = Block { form: Arc::clone(&form), agent: Arc::clone(&agent), first, end, next: first };
             draft.last.insert(Arc::clone(&form), end - 1);
             draft.blocks.insert((Arc::clone(&form), first), block.clone());
@@ -371,7 +410,7 @@ impl IdMap {
     pub async fn hold(&self, block: Block, epoch: Epoch) -> Result<(), IdError> {
         let _turn = self.turn.lock().await;
         text(&block.form)?;
-        let count = block.end.checked_sub(block.first).unwrap_or(0);
+        let count = block.end.saturating_sub(block.first);
         if !(1..=MAX_BLOCK).contains(&count) || block.first == 0 {
             return Err(IdError::BadBlock(count));
         }
@@ -418,6 +457,7 @@ impl IdMap {
                     (None, None) => {}
                 }
                 if fits(maps, *id, pair)? {
+                    unreserved(maps, *id, &pair.native, Some(agent))?;
                     draft.add(*id, pair.clone());
                 }
             }
@@ -494,6 +534,20 @@ fn fits(maps: &Maps, id: ObjectId, pair: &Pair) -> Result<bool, IdError> {
             Err(IdError::Forked { id, known: Arc::clone(&known.native), native: Arc::clone(&pair.native) })
         }
         (None, None) => Ok(true),
+    }
+}
+
+/// Whether no agent, other than `but`, may give the native id out of a block.
+fn unreserved(maps: &Maps, wanted: ObjectId, native: &Arc<str>, but: Option<&str>) -> Result<(), IdError> {
+    let others = maps.blocks.values().filter(|block| but != Some(&*block.agent));
+    let mut within = others.filter(|block| {
+        number_of(&block.form, native).is_some_and(|n| (block.first..block.end).contains(&n))
+    });
+    match within.next() {
+        Some(block) => {
+            Err(IdError::Reserved { native: Arc::clone(native), agent: Arc::clone(&block.agent), wanted })
+        }
+        None => Ok(()),
     }
 }
 

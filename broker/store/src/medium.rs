@@ -115,7 +115,7 @@ pub(crate) fn read_witness(inner: &dyn StorageBackend, name: &str) -> Result<u64
 /// Notes that a commit is durable. Not synced; see the module.
 pub(crate) fn write_witness(inner: &dyn StorageBackend, commit: u64) -> io::Result<()> {
     let [a, b] = SLOTS;
-    inner.write(if commit % 2 == 0 { a } else { b }, &slot(commit))
+    inner.write(if commit.is_multiple_of(2) { a } else { b }, &slot(commit))
 }
 
 /// The redb file within the medium.

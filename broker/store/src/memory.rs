@@ -68,7 +68,7 @@ impl MemoryStore {
         let mut state = self.state.lock();
         let waiting = std::mem::take(&mut state.waiting);
         let kept = keep(waiting.len()).min(waiting.len());
-        let last = waiting.into_iter().take(kept).last();
+        let last = waiting.into_iter().take(kept).next_back();
         let durable = std::mem::take(&mut state.durable);
         state.health = Some(StoreError::Closed);
         let (commits, durable) = last.unwrap_or((state.commits, durable));

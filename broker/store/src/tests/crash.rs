@@ -6,7 +6,7 @@
 use super::history::{Rooms, vm};
 use crate::{
     Epoch, Table,
-    testing::{Direct, Dump, Film, Rng, TestMedium, now},
+    testing::{Direct, Dump, Film, Op, Rng, TestMedium, now},
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -123,4 +123,12 @@ fn the_test_disk_does_lose_and_tear_writes() {
     let upto = film.log.len() - 1;
     let images: Vec<_> = (0..20).map(|_| film.image(upto, &mut rng).0).collect();
     assert!(images.iter().any(|image| *image != images[0]));
+    // A disk that says it has synced and has not is found out: the comparison does compare.
+    let lying = Film { log: film.log.iter().filter(|op| !matches!(op, Op::Sync)).cloned().collect(), ..film };
+    let found = (0..50).filter(|_| {
+        let (image, acked) = lying.image(lying.log.len(), &mut rng);
+        let opened = Direct::open(&TestMedium::holding(image));
+        opened.map_or(true, |store| store.states.lock()[0] != states[acked])
+    });
+    assert!(found.count() > 25);
 }

@@ -97,6 +97,7 @@ fn ids(ops: Vec<IdOp>) {
                     assert_eq!(engine.known(id), Some(Arc::clone(&known)));
                     assert_ne!(known, native);
                 }
+                Err(IdError::Reserved { agent, .. }) => assert_eq!(&*agent, "agent"),
                 Err(e) => panic!("{e}"),
             },
             IdOp::Retire(id) => {
