@@ -5,6 +5,15 @@
 //! through us     Owner ▶ lane ▶ guard ▶ lower ▶ the same call ▶ reread ▶ Outcome
 //! ```
 //! Medians over the calls of one run, in turn, so that both see the same machine.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a bench that cannot run ends"
+)]
 
 use inventory::{Inventory, Tasks};
 use lane::{Limits, Owner, Reply, Target, rules::BundleRules};
@@ -124,7 +133,6 @@ fn soon() -> Instant {
     Instant::now() + Duration::from_secs(10)
 }
 
-#[allow(clippy::disallowed_methods)]
 async fn call(connection: &Connection, procedure: &str, dom: &XdrValue, flags: bool) -> Duration {
     let mut args = vec![("dom", dom.clone())];
     if flags {
@@ -142,10 +150,8 @@ async fn ours(uri: &str) -> (Arc<Owner>, ObjectId) {
     let tasks = Tasks::new(Arc::clone(&inventory), Arc::clone(&clock), Arc::new(SystemIds));
     let rules = Arc::new(BundleRules::new(Arc::clone(&bundle)));
     let owner = Owner::new(rules, Arc::clone(&inventory), tasks, Arc::clone(&clock), Limits::default());
-    let rows = bundle.document("libvirt").unwrap();
     let target =
-        libvirt::target::connect(Config::new("bench", uri), Arc::clone(rows), Arc::clone(&inventory), clock)
-            .unwrap();
+        libvirt::target::connect(Config::new("bench", uri), &bundle, Arc::clone(&inventory), clock).unwrap();
     assert_eq!(target.settled().await, Status::InStep);
     owner.adopt(target as Arc<dyn Target>);
     let vm = inventory.ids(Kind::Vm)[0];
@@ -159,7 +165,6 @@ async fn settle(owner: &Arc<Owner>, vm: ObjectId) {
     target.reread(vm, soon()).await.unwrap();
 }
 
-#[allow(clippy::disallowed_methods)]
 async fn command(owner: &Arc<Owner>, verb: &str, vm: ObjectId) -> Duration {
     let bundle_schema = union::Schema::base();
     let message = bundle_schema.message(verb).unwrap();

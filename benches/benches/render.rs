@@ -1,4 +1,13 @@
 //! The lens engine: one property, the whole VM, ten thousand VMs, as SOAP.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a bench that cannot run ends"
+)]
 
 use benches::{Facts, Fleet, bundle, fleet};
 use divan::{Bencher, black_box, counter::ItemsCount};

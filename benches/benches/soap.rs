@@ -1,4 +1,13 @@
 //! The SOAP wire: reading a request, writing an answer.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a bench that cannot run ends"
+)]
 
 use divan::{Bencher, black_box, counter::BytesCount};
 use wire::{
