@@ -253,12 +253,12 @@ async fn made_objects_tell_of_themselves() {
     let loops = super::model::tree();
     let created = rig.call(Some(&cookie), "CreateFilter", COLLECTOR, &filter(&loops)).await.text("returnval");
     let shown = rig.call(Some(&cookie), "Fetch", COLLECTOR, "<prop>filter</prop>").await;
-    assert_eq!(shown.texts("ManagedObjectReference"), [created.clone()]);
+    assert_eq!(shown.texts("ManagedObjectReference"), std::slice::from_ref(&created));
     let shown = rig.call(Some(&cookie), "Fetch", ("PropertyFilter", &created), "<prop>spec</prop>").await;
     // What is shown selects the same again.
     let from = shown.body.find("<propSet>").unwrap();
     let to = shown.body.find("</returnval>").unwrap();
-    let again = format!("<specSet>{}</specSet>", &shown.body[from..to]);
+    let again = format!("<specSet>{}</specSet>", shown.body.get(from..to).unwrap());
     let one = rig.call(Some(&cookie), "RetrieveProperties", COLLECTOR, &loops).await;
     let two = rig.call(Some(&cookie), "RetrieveProperties", COLLECTOR, &again).await;
     assert_eq!(one.body, two.body);
@@ -272,7 +272,7 @@ async fn made_objects_tell_of_themselves() {
     let views = ("ViewManager", "ViewManager");
     let view = vm_view(&rig, &cookie).await;
     let shown = rig.call(Some(&cookie), "Fetch", views, "<prop>viewList</prop>").await;
-    assert_eq!(shown.texts("ManagedObjectReference"), [view.clone()]);
+    assert_eq!(shown.texts("ManagedObjectReference"), std::slice::from_ref(&view));
     let shown = rig.call(Some(&cookie), "Fetch", ("ContainerView", &view), "<prop>type</prop>").await;
     assert_eq!(shown.texts("string"), ["VirtualMachine"]);
 }
