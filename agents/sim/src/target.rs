@@ -10,7 +10,7 @@ use crate::{
     task::{Effect, EffectLog},
 };
 use async_trait::async_trait;
-use inventory::{Inventory, Put};
+use inventory::{Claims, Inventory, Put, Released};
 use lane::{NativeCall, Progress, Target, TargetError};
 use parking_lot::Mutex;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -128,6 +128,7 @@ pub struct Sim {
     me: Weak<Sim>,
     name: String,
     inventory: Arc<Inventory>,
+    claims: Claims,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
     behaviour: Behaviour,
@@ -172,9 +173,11 @@ pub fn connect(
         host_connection: slot(Kind::Host, "connection"),
         host_boot_time: slot(Kind::Host, "boot_time_ms"),
     };
+    let claims = Claims::new(inventory, &config.name);
     let sim = Arc::new_cyclic(|me| Sim {
         me: Weak::clone(me),
         name: config.name,
+        claims,
         inventory: Arc::clone(inventory),
         clock: Arc::clone(clock),
         ids: Arc::clone(ids),
@@ -191,6 +194,7 @@ pub fn connect(
         mode: watch::Sender::new(Mode::Here),
     });
     sim.fill(built.objects);
+    sim.take_what_is_given();
     if sim.behaviour.stats_s > 0 {
         sim.read_stats();
     }
@@ -219,6 +223,9 @@ impl Sim {
                     self.enter(&mut machine, state, true, now);
                     record = machine.record.clone();
                     world.vms.insert(id, machine);
+                    if !self.claims.take(id) {
+                        continue;
+                    }
                 }
                 _ => {}
             }
@@ -281,7 +288,8 @@ impl Sim {
             .map(|host| Put::Slots(*host, vec![(self.slots.host_connection, (connection as i32).into())]))
             .collect();
         if !away {
-            puts.extend(world.vms.iter().map(|(id, vm)| Put::Whole(*id, vm.record.clone())));
+            let held = world.vms.iter().filter(|(id, _)| self.claims.holds(**id));
+            puts.extend(held.map(|(id, vm)| Put::Whole(*id, vm.record.clone())));
         }
         drop(world);
         self.inventory.apply(puts);
@@ -298,6 +306,35 @@ impl Sim {
             self.publish(vm);
         }
         Ok(())
+    }
+
+    /// Takes a VM away as somebody else would, behind the broker's back.
+    pub fn take_away(&self, vm: ObjectId) {
+        let _order = self.publishing.lock();
+        {
+            let mut world = self.world.lock();
+            world.own.remove(&vm);
+            world.vms.remove(&vm);
+        }
+        self.let_go(vm);
+    }
+
+    /// The hypervisor no longer has a VM.
+    fn let_go(&self, vm: ObjectId) {
+        if self.claims.release(vm) == Released::Free {
+            self.inventory.apply(vec![Put::Remove(vm)]);
+        }
+    }
+
+    /// Shows the VMs that other targets let go of and this one has too.
+    fn take_what_is_given(&self) {
+        let (me, inbox) = (Weak::clone(&self.me), self.claims.inbox());
+        tokio::spawn(async move {
+            while let Some(id) = inbox.next().await {
+                let Some(sim) = me.upgrade() else { return };
+                sim.publish(id);
+            }
+        });
     }
 
     fn fate(&self, call: &str) -> Fate {
@@ -383,8 +420,12 @@ impl Sim {
             (world.own.contains(&id), world.vms.get(&id).map(|m| m.record.clone()))
         };
         let put = match record {
-            Some(record) => Some(Put::Whole(id, record)),
-            None if own && id.kind != Kind::Vm => None,
+            Some(record) => self.claims.take(id).then_some(Put::Whole(id, record)),
+            None if id.kind == Kind::Vm => {
+                self.let_go(id);
+                None
+            }
+            None if own => None,
             None => Some(Put::Remove(id)),
         };
         self.inventory.apply(put.into_iter().collect())
@@ -416,7 +457,9 @@ impl Sim {
             let most = u64::try_from(cpus.saturating_mul(500)).unwrap_or(500);
             let cpu = Value::Int(i64::try_from(pick(&*self.ids, most)).unwrap_or(0));
             machine.record.set(s.cpu_usage_mhz, cpu.clone());
-            puts.push(Put::Slots(*id, vec![(s.cpu_usage_mhz, cpu)]));
+            if self.claims.holds(*id) {
+                puts.push(Put::Slots(*id, vec![(s.cpu_usage_mhz, cpu)]));
+            }
         }
         self.inventory.apply(puts);
     }
@@ -433,7 +476,7 @@ impl Target for Sim {
     }
 
     fn holds(&self, id: ObjectId) -> bool {
-        self.world.lock().own.contains(&id)
+        self.world.lock().own.contains(&id) && (id.kind != Kind::Vm || self.claims.holds(id))
     }
 
     async fn perform(

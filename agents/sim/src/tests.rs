@@ -19,6 +19,7 @@ use union::{
 };
 
 mod chaos;
+mod claims;
 
 const FLEET: &str = include_str!("../fleet.toml");
 
@@ -92,6 +93,10 @@ impl World {
     }
 
     async fn ask(&self, vm: ObjectId, verb: &str) -> Outcome {
+        self.try_ask(vm, verb).await.expect("taken")
+    }
+
+    async fn try_ask(&self, vm: ObjectId, verb: &str) -> Result<Outcome, Cause> {
         let schema = Schema::base();
         let message = schema.message(verb).expect("a command");
         let command = Command {
@@ -109,7 +114,7 @@ impl World {
             deadline_ms: self.inventory.clock().now_ms() + 5_000,
             origin: Origin { protocol: "p".into(), view: "fleet".into(), method: "M".into() },
         };
-        self.owner.submit(command, Reply::Task).expect("taken").outcome().await
+        Ok(self.owner.submit(command, Reply::Task)?.outcome().await)
     }
 }
 
