@@ -6,6 +6,7 @@
 //! inventory   libvirt's facts as the union's
 //! target      keeps the inventory in step and performs the lane's calls
 //! task        progress of long calls
+//! tables      what libvirt's numbers and words mean, from the mapping
 //! fault       libvirt's errors as the lane's
 //! front       none yet
 //! ```
@@ -16,6 +17,7 @@ pub mod front;
 pub mod inventory;
 pub mod native;
 pub mod session;
+pub mod tables;
 pub mod target;
 pub mod task;
 

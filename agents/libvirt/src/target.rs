@@ -26,6 +26,7 @@ use crate::{
         connection::Keepalive,
         uri::{BadUri, Uri},
     },
+    tables::{TableError, Tables},
     task,
 };
 use arguments::{BadArgument, Calls};
@@ -33,7 +34,7 @@ use async_trait::async_trait;
 use commands::Commands;
 use inventory::Inventory;
 use lane::{NativeCall, Progress, StepKind, Target, TargetError};
-use mapping::edit::DocumentMap;
+use mapping::Bundle;
 use reader::Reader;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
@@ -87,6 +88,24 @@ pub enum ConfigError {
     /// The RPC schema is broken.
     #[error("mappings/libvirt/schema/remote.schema: {0}")]
     Schema(#[from] SchemaError),
+    /// The bundle lacks a part of libvirt's mapping.
+    #[error("{missing} is missing: expected {expected}")]
+    Mapping {
+        /// The file or folder.
+        missing: &'static str,
+        /// What it should tell.
+        expected: &'static str,
+    },
+    /// A table of the mapping is missing or wrong.
+    #[error(transparent)]
+    Table(#[from] TableError),
+}
+
+impl ConfigError {
+    /// Whether the mapping is at fault, not the target's own settings.
+    pub fn is_mapping(&self) -> bool {
+        !matches!(self, ConfigError::Uri(_))
+    }
 }
 
 /// Where a target stands.
@@ -110,26 +129,54 @@ pub struct Libvirt {
     _supervisor: AbortOnDropHandle<()>,
 }
 
-/// Starts to keep the inventory in step with a libvirt, in the background, for as long as the target lives. `rows` are those of
-/// `mappings/libvirt/domain.toml`.
+/// Starts to keep the inventory in step with a libvirt, in the background, for as long as the target lives. The bundle gives the tables
+/// and the rows of `mappings/libvirt`.
 ///
 /// # Errors
-/// The address is none. That nobody answers there is no error: it is tried again.
+/// The address is none, or the bundle lacks what is needed. That nobody answers there is no error: it is tried again.
 pub fn connect(
     config: Config,
-    rows: Arc<DocumentMap>,
+    bundle: &Bundle,
     inventory: Arc<Inventory>,
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<Libvirt>, ConfigError> {
     let uri = Arc::new(Uri::parse(&config.uri, config.runtime_dir.as_deref())?);
     let schema = native::schema()?;
-    let reader = Arc::new(Reader::new(config.name.clone(), uri.clone(), rows, inventory, clock));
-    let (sender, status) = watch::channel(Status::Connecting);
-    let supervisor = supervise::run(config.clone(), uri.clone(), schema.clone(), reader.clone(), sender);
+    let protocol = bundle.protocol("libvirt").ok_or(ConfigError::Mapping {
+        missing: "mappings/libvirt/protocol.toml",
+        expected: "the tables of libvirt's numbers and words",
+    })?;
+    let rows = bundle.document("libvirt").ok_or(ConfigError::Mapping {
+        missing: "mappings/libvirt/domain.toml",
+        expected: "the rows that read libvirt's domains",
+    })?;
     let calls = Calls::new(&schema);
+    let tables = Tables::new(protocol)?;
+    let events = events(&tables, &calls)?;
+    let reader =
+        Reader::new(config.name.clone(), uri.clone(), rows.clone(), Arc::new(tables), inventory, clock);
+    let reader = Arc::new(reader);
+    let (sender, status) = watch::channel(Status::Connecting);
+    let supervisor =
+        supervise::run(config.clone(), uri.clone(), schema.clone(), events, reader.clone(), sender);
     let commands = Commands::new(uri, schema, config.keepalive);
     let supervisor = AbortOnDropHandle::new(tokio::spawn(supervisor));
     Ok(Arc::new(Libvirt { config, reader, commands, calls, status, _supervisor: supervisor }))
+}
+
+/// The calls that ask for events, each with an id.
+fn events(tables: &Tables, calls: &Calls) -> Result<Vec<(String, i32)>, TableError> {
+    let mut asked = Vec::new();
+    for registration in tables.events() {
+        let procedure = calls.find(&registration.call).and_then(|p| p.name.strip_prefix("REMOTE_PROC_"));
+        let name = procedure.ok_or_else(|| TableError::Wrong {
+            table: "[table.events] register",
+            expected: "calls of schema/remote.schema",
+            found: format!("`{}`", registration.call),
+        })?;
+        asked.extend(registration.ids.iter().map(|id| (name.to_owned(), *id)));
+    }
+    Ok(asked)
 }
 
 impl Libvirt {
@@ -212,7 +259,7 @@ impl Target for Libvirt {
             }
             None => sent.await,
         };
-        answer.map(|_| Value::Absent).map_err(fault::lift)
+        answer.map(|_| Value::Absent).map_err(|e| fault::lift(self.reader.tables(), e))
     }
 
     async fn reread(&self, id: ObjectId, deadline: Instant) -> Result<Revision, TargetError> {
@@ -225,7 +272,7 @@ impl Target for Libvirt {
         let left = deadline.saturating_duration_since(Instant::now());
         let api = Api { patience: left.min(api.patience), ..api };
         match tokio::time::timeout_at(deadline, self.reader.reread(&api, id)).await {
-            Ok(read) => read.map(|read| read.revision).map_err(fault::lift),
+            Ok(read) => read.map(|read| read.revision).map_err(|e| fault::lift(self.reader.tables(), e)),
             Err(_) => Err(TargetError::TimedOut),
         }
     }

@@ -158,14 +158,12 @@ impl Agent {
         if let Some(seconds) = target.stats_s {
             config.stats_every = Duration::from_secs(seconds);
         }
-        let rows = self.bundle.document("libvirt").ok_or_else(|| {
-            Failure::Mapping(
-                "mappings/libvirt/domain.toml is missing: libvirt's domains cannot be read without it".into(),
-            )
-        })?;
         let inventory = Arc::clone(&self.inventory);
-        let driver = libvirt::target::connect(config, Arc::clone(rows), inventory, Arc::clone(&self.clock))
-            .map_err(Failure::other)?;
+        let driver = libvirt::target::connect(config, &self.bundle, inventory, Arc::clone(&self.clock))
+            .map_err(|error| match error.is_mapping() {
+                true => Failure::Mapping(error.to_string()),
+                false => Failure::other(error),
+            })?;
         let settled = {
             let driver = Arc::clone(&driver);
             async move {

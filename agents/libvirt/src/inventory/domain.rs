@@ -2,7 +2,10 @@
 //! outside it: state, volumes behind disks, networks behind NICs, places, sums.
 
 use super::{Names, get, owned, part, set, set_default, snapshot};
-use crate::native::api::{Sizes, State};
+use crate::{
+    native::api::{Sizes, State},
+    tables::Tables,
+};
 use std::collections::HashMap;
 use union::{
     Kind, ObjectId, Record, Schema, SlotSet, Value,
@@ -92,27 +95,6 @@ pub struct Answers<'a> {
     pub started_ms: Option<i64>,
 }
 
-/// `VIR_DOMAIN_PMSUSPENDED`: the guest sleeps, its memory kept by its process.
-const ASLEEP: i64 = 7;
-
-/// A domain's power state. The numbers are `virDomainState`.
-pub fn power_state(state: State) -> PowerState {
-    match state.state {
-        // Running, blocked, on its way down, and no state at all, which drivers give while they look.
-        0 | 1 | 2 | 4 => PowerState::Running,
-        3 => PowerState::Paused,
-        6 => PowerState::Crashed,
-        ASLEEP => PowerState::Suspended,
-        _ if state.saved => PowerState::Suspended,
-        _ => PowerState::Stopped,
-    }
-}
-
-/// Whether its guest is in memory.
-pub fn runs(state: State) -> bool {
-    matches!(power_state(state), PowerState::Running | PowerState::Paused)
-}
-
 /// The fields that only a running guest has; they are emptied when it stops and left alone while it runs.
 const OF_THE_RUNNING: &[&str] = &[
     "guest_ip",
@@ -127,13 +109,14 @@ const OF_THE_RUNNING: &[&str] = &[
 /// A VM's record and the slots that it fills.
 pub fn lift(
     schema: &Schema,
+    tables: &Tables,
     names: &Names,
     uuid: Uuid,
     around: &Surroundings,
     answers: Answers<'_>,
 ) -> (Record, SlotSet) {
     let Answers { mut rows, document, state, sizes, snapshots, started_ms } = answers;
-    let power = power_state(state);
+    let power = tables.power(state);
     let r = &mut rows;
     set(schema, r, "uuid", uuid.to_string());
     set_default(schema, r, "instance_uuid", uuid.to_string());
@@ -171,12 +154,12 @@ pub fn lift(
     set(schema, r, "snapshots", snapshots.tree.clone());
     set(schema, r, "current_snapshot_id", snapshots.current.clone());
     let root = document.root();
-    set(schema, r, "tools", tools(root, power) as i32);
+    set(schema, r, "tools", tools(root, power, tables.agent()) as i32);
     // Declared in mappings/libvirt/protocol.toml; a schema without extension fields does without.
     if let Some(slot) = schema.slot(Kind::Vm, "ext.libvirt.asleep") {
-        r.set(slot, state.state == ASLEEP);
+        r.set(slot, tables.asleep(state));
     }
-    let runs = runs(state);
+    let runs = tables.runs(state);
     set(schema, r, "boot_time_ms", started_ms.filter(|_| runs));
     (rows, owned(schema, Kind::Vm, if runs { OF_THE_RUNNING } else { &[] }))
 }
@@ -307,12 +290,11 @@ fn unit_of(target: &str) -> Option<i64> {
     Some(number - 1)
 }
 
-/// What the agent's channel says of the guest's tools.
-fn tools(domain: Element<'_>, power: PowerState) -> ToolsState {
-    const CHANNEL: &str = "org.qemu.guest_agent.0";
+/// What the agent's channel, of this name, says of the guest's tools.
+fn tools(domain: Element<'_>, power: PowerState, channel: &str) -> ToolsState {
     let channels = domain.child("devices").into_iter().flat_map(|d| d.children_named("channel"));
     let mut targets = channels.filter_map(|c| c.child("target"));
-    match targets.find(|t| t.attribute("name") == Some(CHANNEL)) {
+    match targets.find(|t| t.attribute("name") == Some(channel)) {
         None => ToolsState::ToolsNotInstalled,
         Some(target) if power == PowerState::Running && target.attribute("state") == Some("connected") => {
             ToolsState::ToolsRunning
@@ -353,26 +335,10 @@ pub fn guest_nics(schema: &Schema, vm: &Record, found: &[(String, Vec<String>)])
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tests::tables;
 
     fn state(state: i64, saved: bool) -> State {
         State { state, saved, autostart: false, persistent: true }
-    }
-
-    #[test]
-    fn power_states() {
-        for (number, saved, power) in [
-            (1, false, PowerState::Running),
-            (2, true, PowerState::Running),
-            (3, false, PowerState::Paused),
-            (4, false, PowerState::Running),
-            (5, false, PowerState::Stopped),
-            (5, true, PowerState::Suspended),
-            (6, false, PowerState::Crashed),
-            (7, false, PowerState::Suspended),
-            (99, false, PowerState::Stopped),
-        ] {
-            assert_eq!(power_state(state(number, saved)), power, "{number} {saved}");
-        }
     }
 
     #[test]
@@ -414,7 +380,8 @@ mod tests {
                 "<domain><devices><channel><target name='org.qemu.guest_agent.0'{state}/></channel></devices></domain>"
             )
         };
-        let read = |xml: &str, power| tools(super::super::document(xml).unwrap().root(), power);
+        let read =
+            |xml: &str, power| tools(super::super::document(xml).unwrap().root(), power, tables().agent());
         let running = PowerState::Running;
         assert_eq!(read("<domain/>", running), ToolsState::ToolsNotInstalled);
         assert_eq!(read(&with(""), running), ToolsState::ToolsNotRunning);
@@ -475,7 +442,7 @@ mod tests {
                 snapshots: &lifted,
                 started_ms: Some(7),
             };
-            lift(&schema, &names, Uuid::nil(), &around, answers)
+            lift(&schema, &tables(), &names, Uuid::nil(), &around, answers)
         };
         let elsewhere = Sizes { capacity: 5, allocation: 5, available: 0 };
         let (vm, slots) = lift(state(1, false), HashMap::from([("vdc".to_owned(), elsewhere)]));

@@ -1,11 +1,11 @@
 //! Pools and their volumes.
 
 use super::{Names, at, document, set, text_at};
-use crate::native::api::{Sizes, Volume};
-use union::{
-    Kind, ObjectId, Record, Schema, Value,
-    pb::{Connection, DiskFormat},
+use crate::{
+    native::api::{Sizes, Volume},
+    tables::Tables,
 };
+use union::{Kind, ObjectId, Record, Schema, Value, pb::Connection};
 use uuid::Uuid;
 use wire::xml::XmlError;
 
@@ -46,7 +46,13 @@ pub fn lift(
 }
 
 /// A volume's id and record. Without a readable document it has no path and no format.
-pub fn volume(schema: &Schema, names: &Names, pool: Uuid, volume: &Volume) -> (ObjectId, Record) {
+pub fn volume(
+    schema: &Schema,
+    tables: &Tables,
+    names: &Names,
+    pool: Uuid,
+    volume: &Volume,
+) -> (ObjectId, Record) {
     let mut record = schema.kind(Kind::Volume).record();
     let r = &mut record;
     set(schema, r, "name", volume.name.as_ref());
@@ -58,7 +64,7 @@ pub fn volume(schema: &Schema, names: &Names, pool: Uuid, volume: &Volume) -> (O
         let root = document.root();
         set(schema, r, "path", text_at(root, "target/path"));
         let format = at(root, "target/format").and_then(|f| f.attribute("type"));
-        set(schema, r, "format", format.map(|f| format_of(f) as i32));
+        set(schema, r, "format", format.map(|f| tables.format(f) as i32));
         let modified = text_at(root, "target/timestamps/mtime").and_then(seconds);
         set(schema, r, "modified_ms", modified.map(|s| s.saturating_mul(1000)));
     }
@@ -70,20 +76,11 @@ fn seconds(text: &str) -> Option<i64> {
     text.split('.').next()?.parse().ok()
 }
 
-fn format_of(name: &str) -> DiskFormat {
-    match name {
-        "raw" => DiskFormat::Raw,
-        "qcow2" => DiskFormat::Qcow2,
-        "vmdk" => DiskFormat::Vmdk,
-        "vpc" => DiskFormat::Vhd,
-        "vhdx" => DiskFormat::Vhdx,
-        _ => DiskFormat::OtherFormat,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::{super::get, *};
+    use crate::tests::tables;
+    use union::pb::DiskFormat;
 
     #[test]
     fn pools_and_volumes_are_lifted() {
@@ -107,7 +104,7 @@ mod tests {
                   </timestamps></target></volume>"
                 .into(),
         };
-        let (_, record) = volume(&schema, &names, Uuid::nil(), &native);
+        let (_, record) = volume(&schema, &tables(), &names, Uuid::nil(), &native);
         let field = |name| get(&schema, &record, name).clone();
         assert_eq!(field("path"), Value::str("/mnt/n/a.qcow2"));
         assert_eq!(field("format"), Value::Int(DiskFormat::Qcow2 as i64));

@@ -1,6 +1,7 @@
 //! Snapshots: a record each, and the tree that the VM shows.
 
 use super::{Names, document, part, set, text_at};
+use crate::tables::Tables;
 use std::collections::HashMap;
 use union::{Kind, ObjectId, Record, Schema, Value, pb::PowerState};
 use uuid::Uuid;
@@ -30,12 +31,13 @@ struct Native {
 /// A VM's snapshots from their documents; `current` is the current one's name. A document that cannot be read is left out.
 pub fn lift(
     schema: &Schema,
+    tables: &Tables,
     names: &Names,
     vm: Uuid,
     documents: &[impl AsRef<str>],
     current: Option<&str>,
 ) -> Lifted {
-    let mut natives: Vec<Native> = documents.iter().filter_map(|xml| native(xml.as_ref())).collect();
+    let mut natives: Vec<Native> = documents.iter().filter_map(|xml| native(tables, xml.as_ref())).collect();
     natives.sort_by(|a, b| (a.created_ms, &a.name).cmp(&(b.created_ms, &b.name)));
     let known: HashMap<&str, i64> = natives.iter().map(|n| n.name.as_str()).zip(1..).collect();
     let mut children: HashMap<Option<&str>, Vec<&Native>> = HashMap::new();
@@ -94,7 +96,7 @@ impl Tree<'_> {
     }
 }
 
-fn native(xml: &str) -> Option<Native> {
+fn native(tables: &Tables, xml: &str) -> Option<Native> {
     let document = document(xml)
         .inspect_err(|error| tracing::warn!(%error, "a snapshot's description cannot be read"))
         .ok()?;
@@ -105,18 +107,14 @@ fn native(xml: &str) -> Option<Native> {
         description: text_at(root, "description").map(str::to_owned),
         parent: text_at(root, "parent/name").map(str::to_owned),
         created_ms: created.saturating_mul(1000),
-        state: match text_at(root, "state") {
-            Some("running" | "blocked") => PowerState::Running,
-            Some("paused") => PowerState::Paused,
-            Some("crashed") => PowerState::Crashed,
-            _ => PowerState::Stopped,
-        },
+        state: tables.snapshot(text_at(root, "state").unwrap_or_default()),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::{super::get, *};
+    use crate::tests::tables;
 
     #[test]
     fn snapshots_make_a_tree() {
@@ -135,7 +133,7 @@ mod tests {
         // `c` names itself as its parent's child and `d` a parent that is gone.
         let documents =
             [xml("b", "a", 20), xml("a", "", 10), xml("c", "b", 30), xml("d", "gone", 5), "<x".to_owned()];
-        let lifted = lift(&schema, &names, Uuid::nil(), &documents, Some("c"));
+        let lifted = lift(&schema, &tables(), &names, Uuid::nil(), &documents, Some("c"));
         assert_eq!(lifted.records.len(), 4);
         assert_eq!(lifted.current, Value::Ref(names.snapshot(Uuid::nil(), "c")));
         let roots: Vec<_> = lifted.tree.items().iter().map(|n| n.as_record().unwrap().clone()).collect();
@@ -154,7 +152,7 @@ mod tests {
                 "<domainsnapshot><name>{name}</name><parent><name>{parent}</name></parent></domainsnapshot>"
             )
         };
-        let lifted = lift(&schema, &names, Uuid::nil(), &[xml("a", "b"), xml("b", "a")], None);
+        let lifted = lift(&schema, &tables(), &names, Uuid::nil(), &[xml("a", "b"), xml("b", "a")], None);
         assert_eq!(lifted.records.len(), 2);
         assert!(lifted.tree.is_absent());
     }

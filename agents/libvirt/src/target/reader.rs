@@ -15,6 +15,7 @@ use crate::{
         call::CallError,
         uri::{Transport, Uri},
     },
+    tables::Tables,
 };
 use inventory::{Inventory, Put};
 use mapping::edit::{DocumentMap, Tree};
@@ -53,6 +54,7 @@ pub struct Reader {
     target: String,
     uri: Arc<Uri>,
     rows: Arc<DocumentMap>,
+    tables: Arc<Tables>,
     inventory: Arc<Inventory>,
     clock: Arc<dyn Clock>,
     schema: Arc<Schema>,
@@ -74,6 +76,7 @@ impl Reader {
         target: String,
         uri: Arc<Uri>,
         rows: Arc<DocumentMap>,
+        tables: Arc<Tables>,
         inventory: Arc<Inventory>,
         clock: Arc<dyn Clock>,
     ) -> Reader {
@@ -82,6 +85,7 @@ impl Reader {
             target,
             uri,
             rows,
+            tables,
             inventory,
             clock,
             schema,
@@ -95,6 +99,10 @@ impl Reader {
             slow: Mutex::default(),
             locks: Mutex::default(),
         }
+    }
+
+    pub fn tables(&self) -> &Tables {
+        &self.tables
     }
 
     pub fn inventory(&self) -> &Arc<Inventory> {
@@ -283,12 +291,12 @@ impl Reader {
             name: native.name.to_string(),
             path: text(&record, "path"),
             active,
-            directory: matches!(text(&record, "backing").as_deref(), Some("dir" | "fs" | "netfs")),
+            directory: text(&record, "backing").is_some_and(|backing| self.tables.directory(&backing)),
         });
         let mut read = vec![(id, record)];
         if active {
             for volume in api.volumes(native).await? {
-                let (id, record) = pool::volume(&self.schema, names, native.uuid, &volume);
+                let (id, record) = pool::volume(&self.schema, &self.tables, names, native.uuid, &volume);
                 if let Some(path) = text(&record, "path") {
                     around.by_name.insert((native.name.to_string(), volume.name.to_string()), path.clone());
                     let known = domain::Volume {
@@ -390,16 +398,24 @@ impl Reader {
         };
         let got = self.rows.get(&tree);
         for gap in &got.gaps {
-            tracing::info!(target = %self.target, vm = %handle.name, path = %gap.path, value = %gap.value, why = %gap.why, "mapping.gap");
+            self.inventory.gaps().note("libvirt", &gap.path.to_string(), || {
+                format!("{} of {}: {}", gap.value, handle.name, gap.why)
+            });
         }
         self.note_bridges(names, document.root());
         let around = self.around.read().clone();
-        if !domain::runs(state) {
+        if !self.tables.runs(state) {
             self.slow.lock().remove(&vm);
         }
         let sizes = self.sizes_elsewhere(api, handle, vm, &got.record, &around).await?;
-        let snapshots =
-            snapshot::lift(&self.schema, names, handle.uuid, &snapshot_documents, current.as_deref());
+        let snapshots = snapshot::lift(
+            &self.schema,
+            &self.tables,
+            names,
+            handle.uuid,
+            &snapshot_documents,
+            current.as_deref(),
+        );
         let answers = domain::Answers {
             rows: got.record,
             document: &document,
@@ -408,7 +424,7 @@ impl Reader {
             snapshots: &snapshots,
             started_ms: self.started_ms(vm, state),
         };
-        let (record, slots) = domain::lift(&self.schema, names, handle.uuid, &around, answers);
+        let (record, slots) = domain::lift(&self.schema, &self.tables, names, handle.uuid, &around, answers);
         if let Some(reason) = api.connection.closed() {
             return Err(CallError::Lost(reason.to_string()));
         }
@@ -442,8 +458,8 @@ impl Reader {
         let before = self.inventory.record(vm);
         let was = before.as_ref().and_then(|r| get(&self.schema, r, "power_state").as_int());
         let off = [PowerState::Stopped, PowerState::Suspended, PowerState::Crashed].map(|s| s as i64);
-        let seen =
-            (domain::runs(state) && was.is_some_and(|was| off.contains(&was))).then(|| self.clock.now_ms());
+        let seen = (self.tables.runs(state) && was.is_some_and(|was| off.contains(&was)))
+            .then(|| self.clock.now_ms());
         told.or(seen).or_else(|| before.and_then(|r| get(&self.schema, &r, "boot_time_ms").as_int()))
     }
 

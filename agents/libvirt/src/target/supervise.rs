@@ -34,19 +34,12 @@ const READERS: usize = 3;
 /// The first figures come soon, so that the second sample is there early.
 const FIRST_FIGURES: Duration = Duration::from_secs(1);
 
-/// Domain events that change facts: lifecycle, reboot, disk and tray changes, wake-ups and sleeps, devices added and removed, tunables,
-/// the agent's comings and goings, metadata. Numbers: `virDomainEventID`.
-const DOMAIN_EVENTS: [i32; 12] = [0, 1, 9, 10, 11, 12, 14, 15, 17, 18, 19, 23];
-/// Pool events: lifecycle, refresh. Numbers: `virStoragePoolEventID`.
-const POOL_EVENTS: [i32; 2] = [0, 1];
-/// `VIR_DOMAIN_EVENT_STARTED`.
-const STARTED: i64 = 2;
-
-/// Runs for as long as it is not dropped.
+/// Runs for as long as it is not dropped. `asked` are the calls that ask for events, as [`Api::call`] names calls, each with an id.
 pub async fn run(
     config: Config,
     uri: Arc<Uri>,
     schema: Arc<Schema>,
+    asked: Vec<(String, i32)>,
     reader: Arc<Reader>,
     status: watch::Sender<Status>,
 ) {
@@ -55,8 +48,9 @@ pub async fn run(
         let reason = match session::open(&uri, schema.clone(), config.keepalive, config.patience).await {
             Ok((connection, events)) => {
                 let api = Api { connection: connection.clone(), patience: config.patience };
+                let work = Work::default();
                 let mut life =
-                    Life { config: &config, reader: &reader, api, work: Work::default(), all: false };
+                    Life { config: &config, events: &asked, reader: &reader, api, work, all: false };
                 let ended = life.live(events, &status, &mut wait).await;
                 let reason = ended.map_or_else(|error| error.to_string(), |reason| reason.to_string());
                 connection.close(&reason);
@@ -113,6 +107,8 @@ type Read = (ObjectId, Result<Reread, CallError>);
 /// One session.
 struct Life<'a> {
     config: &'a Config,
+    /// Calls that ask for events, each with an id.
+    events: &'a [(String, i32)],
     reader: &'a Arc<Reader>,
     api: Api,
     work: Work,
@@ -176,11 +172,8 @@ impl Life<'_> {
     }
 
     async fn register(&self) -> Result<(), CallError> {
-        let domain = DOMAIN_EVENTS.map(|id| ("CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY", id));
-        let pool = POOL_EVENTS.map(|id| ("CONNECT_STORAGE_POOL_EVENT_REGISTER_ANY", id));
-        let network = [("CONNECT_NETWORK_EVENT_REGISTER_ANY", 0)];
-        for (procedure, id) in domain.into_iter().chain(network).chain(pool) {
-            match self.api.call(procedure, vec![("eventID", XdrValue::Int(id))]).await {
+        for (procedure, id) in self.events {
+            match self.api.call(procedure, vec![("eventID", XdrValue::Int(*id))]).await {
                 Ok(_) => {}
                 // A driver without networks or storage has no events of them, an old one not all of these.
                 Err(CallError::Native(error)) => tracing::debug!(procedure, id, %error, "no such events"),
@@ -250,7 +243,7 @@ impl Life<'_> {
     fn note(&mut self, event: &Event) {
         let body = &event.body;
         if let Some(dom) = body.get("msg.dom").or_else(|| body.get("dom")).and_then(Handle::from_value) {
-            if body.get("msg.event").and_then(XdrValue::as_int) == Some(STARTED)
+            if body.get("msg.event").and_then(XdrValue::as_int) == Some(self.reader.tables().started())
                 && event.procedure.name.ends_with("_LIFECYCLE")
             {
                 self.reader.note_start(dom.uuid);

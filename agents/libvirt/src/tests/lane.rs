@@ -1,6 +1,7 @@
 //! Union commands through the lane and the effect table to a real libvirt.
 
 use super::{
+    bundle,
     rig::{Rig, bios_guest},
     target::{Bench, config},
 };
@@ -10,25 +11,13 @@ use lane::{
     owner::{Limits, Reply},
     rules::BundleRules,
 };
-use mapping::Bundle;
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, sync::Arc};
 use union::{
     Clock, Command, CommandId, Ids, ObjectId, Origin, Value,
     clock::{SystemClock, SystemIds},
     command::{Code, Outcome},
     pb::PowerState,
 };
-
-/// The bundle of libvirt's own files: the tables of other protocols have no part in this.
-fn bundle() -> Arc<Bundle> {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../mappings/libvirt");
-    let dir = tempfile::tempdir().unwrap();
-    fs::create_dir_all(dir.path().join("libvirt/schema")).unwrap();
-    for name in ["protocol.toml", "effects.toml", "domain.toml", "domain.names", "schema/remote.schema"] {
-        fs::copy(from.join(name), dir.path().join("libvirt").join(name)).unwrap();
-    }
-    Bundle::load(dir.path()).unwrap_or_else(|report| panic!("{report}"))
-}
 
 struct Commands {
     bench: Bench,
@@ -38,8 +27,7 @@ struct Commands {
 impl Commands {
     async fn start(rig: &Rig) -> Commands {
         let bundle = bundle();
-        let rows = bundle.document("libvirt").expect("domain.toml").clone();
-        let bench = Bench::with(config(&rig.qemu()), rows, bundle.schema.clone()).await;
+        let bench = Bench::start(config(&rig.qemu())).await;
         let clock = Arc::new(SystemClock::new());
         let tasks = inventory::Tasks::new(bench.inventory.clone(), clock.clone(), Arc::new(SystemIds));
         let rules = Arc::new(BundleRules::new(bundle));

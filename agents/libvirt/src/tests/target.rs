@@ -1,6 +1,9 @@
 //! The target: facts in step, power, behind our back, loss and healing.
 
-use super::rig::{Rig, bios_guest};
+use super::{
+    bundle,
+    rig::{Rig, bios_guest},
+};
 use crate::{
     inventory::get,
     native::connection::Keepalive,
@@ -8,7 +11,6 @@ use crate::{
 };
 use inventory::Inventory;
 use lane::{NativeCall, Progress, StepKind, Target, TargetError};
-use mapping::edit::{DocumentMap, Source};
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 use union::{
@@ -21,12 +23,6 @@ use union::{
 pub struct Bench {
     pub inventory: Arc<Inventory>,
     pub target: Arc<Libvirt>,
-}
-
-fn rows() -> Arc<DocumentMap> {
-    let text = include_str!("../../../../mappings/libvirt/domain.toml");
-    let source = Source { name: "domain.toml", text };
-    Arc::new(DocumentMap::load(&[source], &Schema::base()).expect("the rows load"))
 }
 
 pub fn config(uri: &str) -> Config {
@@ -42,14 +38,11 @@ pub fn config(uri: &str) -> Config {
 }
 
 impl Bench {
-    async fn start(config: Config) -> Bench {
-        Bench::with(config, rows(), Schema::base()).await
-    }
-
-    pub async fn with(config: Config, rows: Arc<DocumentMap>, schema: Arc<Schema>) -> Bench {
+    pub async fn start(config: Config) -> Bench {
         let clock = Arc::new(SystemClock::new());
-        let inventory = Inventory::new(schema, 1, clock.clone());
-        let target = target::connect(config, rows, inventory.clone(), clock).unwrap();
+        let bundle = bundle();
+        let inventory = Inventory::new(bundle.schema.clone(), 1, clock.clone());
+        let target = target::connect(config, &bundle, inventory.clone(), clock).unwrap();
         let bench = Bench { inventory, target };
         bench.until("in step", |b| b.target.status() == Status::InStep).await;
         bench
@@ -363,11 +356,11 @@ async fn a_target_that_is_not_there_yet_is_waited_for() {
     let clock = Arc::new(SystemClock::new());
     let inventory = Inventory::new(Schema::base(), 1, clock.clone());
     let uri = "qemu+unix:///system?socket=/nonexistent/sock";
-    let target = target::connect(config(uri), rows(), inventory, clock.clone()).unwrap();
+    let target = target::connect(config(uri), &bundle(), inventory, clock.clone()).unwrap();
     let Status::Lost(reason) = target.settled().await else { panic!("{:?}", target.status()) };
     assert!(reason.contains("/nonexistent/sock"), "{reason}");
     assert_eq!(target.host(), None);
-    let bad =
-        target::connect(config("nonsense"), rows(), Inventory::new(Schema::base(), 1, clock.clone()), clock);
+    let inventory = Inventory::new(Schema::base(), 1, clock.clone());
+    let bad = target::connect(config("nonsense"), &bundle(), inventory, clock);
     assert!(bad.is_err());
 }
