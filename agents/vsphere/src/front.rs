@@ -6,7 +6,7 @@
 //!
 //! Every answer is 200, or 500 with a fault; other statuses mean that no vim call was understood at all.
 
-pub use crate::serve::{Deps, ServeError, Serving, serve};
+pub use crate::serve::{Deps, ServeError, Serving, serve, serve_as};
 use crate::{
     call::{Call, Reply},
     fault::{Answer, Fault},

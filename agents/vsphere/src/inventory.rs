@@ -113,12 +113,19 @@ impl Catalog {
 
     /// Gives out the native ids of all that is there, the root's first.
     fn name_all(&self) {
-        self.reference(self.root());
-        for kind in self.tree.kinds().chain([Kind::Snapshot, Kind::Task]) {
-            for id in self.inventory().ids(kind) {
-                self.reference(id);
-            }
-        }
+        let kinds = self.tree.kinds().chain([Kind::Snapshot, Kind::Task]);
+        let all = [self.root()].into_iter().chain(kinds.flat_map(|kind| self.inventory().ids(kind)));
+        let forms: Vec<(ObjectId, String)> = all
+            .filter(|id| self.ids.known(*id).is_none())
+            .filter_map(|id| {
+                let record = self.record(id)?;
+                let map = self.first_map(id, &record)?;
+                let form = self.protocol.id_form(self.view.name(), &map.native_type, id, &record, self)?;
+                Some((id, form.pattern().to_string()))
+            })
+            .collect();
+        let wanted: Vec<(ObjectId, &str)> = forms.iter().map(|(id, form)| (*id, form.as_str())).collect();
+        self.ids.natives(&wanted);
     }
 
     fn index_types(&mut self) {
@@ -329,7 +336,7 @@ impl Catalog {
             return Some(known);
         }
         let form = self.protocol.id_form(self.view.name(), &map.native_type, id, record, self)?;
-        Some(self.ids.native(id, &form.pattern()))
+        self.ids.native(id, &form.pattern())
     }
 
     /// The reference behind a key; `None`: a made object, or one that was never shown.

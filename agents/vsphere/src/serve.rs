@@ -98,9 +98,15 @@ impl Serving {
     }
 }
 
-/// Starts a front on a bound address. Must be called inside a tokio runtime.
+/// Starts a front on a bound address, with native ids that are given out anew. Must be called inside a tokio runtime.
 pub fn serve(listener: Listener, deps: Deps) -> Result<Serving, ServeError> {
-    let front = build(deps, *listener.limits())?;
+    let natives = Arc::new(IdMap::new(PROTOCOL, deps.view.name()));
+    serve_as(listener, deps, natives)
+}
+
+/// Starts a front on a bound address, with the native ids of a map that may be durable. Must be called inside a tokio runtime.
+pub fn serve_as(listener: Listener, deps: Deps, natives: Arc<IdMap>) -> Result<Serving, ServeError> {
+    let front = build_as(deps, *listener.limits(), natives)?;
     front.introduce(&listener.addr().to_string());
     let tasks = vec![
         tokio::spawn(keeper::run(Arc::downgrade(&front))).abort_handle(),
@@ -118,11 +124,21 @@ pub(crate) struct Watching {
     _chronicle: ObserverGuard,
 }
 
-/// A front without a listener.
+/// A front without a listener, and without a past.
+#[cfg(test)]
 pub(crate) fn build(deps: Deps, connection: ::front::Limits) -> Result<Arc<Front>, ServeError> {
+    let natives = Arc::new(IdMap::new(PROTOCOL, deps.view.name()));
+    build_as(deps, connection, natives)
+}
+
+/// A front without a listener.
+pub(crate) fn build_as(
+    deps: Deps,
+    connection: ::front::Limits,
+    natives: Arc<IdMap>,
+) -> Result<Arc<Front>, ServeError> {
     let view = deps.view.name().clone();
-    let ids = Arc::new(IdMap::new(PROTOCOL, &view));
-    let catalog = Catalog::new(deps.bundle, PROTOCOL, deps.view, ids);
+    let catalog = Catalog::new(deps.bundle, PROTOCOL, deps.view, natives);
     let catalog = catalog.ok_or(ServeError::NoProtocol { view: view.clone() })?;
     let (chronicle, told) = Chronicle::new(&format!("{PROTOCOL} {view}"), catalog.inventory());
     let settings =

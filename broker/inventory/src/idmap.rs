@@ -3,12 +3,37 @@
 //! An id is given out at first sight and never again: the number of a form only grows, and an object that is gone keeps its native id
 //! (a [tombstone](IdMap::retire)), so that a late question finds "gone", not another object.
 //!
-//! In memory: a restart numbers anew. A durable backend takes over [`IdMap::snapshot`] and [`IdMap::restore`].
+//! A map made by [`IdMap::new`] is in memory: a restart numbers anew. One made by [`IdMap::durable`] is the fast copy of a [`Durable`] one,
+//! which gives the ids out; what that cannot keep is not shown.
 
 use parking_lot::RwLock;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 use union::ObjectId;
+
+/// Gives ids out and keeps them: what it has returned is known after a restart, and never given to another object.
+pub trait Durable: Send + Sync + std::fmt::Debug {
+    /// The native ids of objects, in their order; those not yet known are given out by their form, as [`IdMap::native`] says. All or none.
+    /// May wait for a disk.
+    fn give(&self, wanted: &[(ObjectId, &str)]) -> Result<Vec<Arc<str>>, NotKept>;
+    /// As [`IdMap::fix`]. May wait for a disk.
+    fn fix(&self, id: ObjectId, native: &str) -> Result<Arc<str>, NotKept>;
+    /// As [`IdMap::retire`]. May wait for a disk.
+    fn retire(&self, id: ObjectId) -> Result<(), NotKept>;
+    /// Everything that was ever given out.
+    fn all(&self) -> Vec<(ObjectId, Arc<str>, bool)>;
+}
+
+/// An id could not be kept, so it was not given out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotKept {
+    /// It is another object's, or the object has another.
+    #[error(transparent)]
+    Taken(#[from] Taken),
+    /// The store said no.
+    #[error("the id could not be kept: {0}")]
+    Store(String),
+}
 
 /// A map of one protocol and view, for example `vsphere`, `fleet`.
 #[derive(Debug)]
@@ -16,6 +41,7 @@ pub struct IdMap {
     protocol: Arc<str>,
     view: Arc<str>,
     maps: RwLock<Maps>,
+    keeper: Option<Arc<dyn Durable>>,
 }
 
 #[derive(Debug, Default)]
@@ -24,6 +50,13 @@ struct Maps {
     union: FxHashMap<Arc<str>, ObjectId>,
     last: FxHashMap<Arc<str>, u64>,
     retired: FxHashSet<ObjectId>,
+}
+
+impl Maps {
+    fn add(&mut self, id: ObjectId, native: &Arc<str>) {
+        self.native.insert(id, Arc::clone(native));
+        self.union.insert(Arc::clone(native), id);
+    }
 }
 
 /// A native id that is taken.
@@ -44,7 +77,22 @@ pub const MAX_NATIVE: usize = 256;
 impl IdMap {
     /// An empty map.
     pub fn new(protocol: &str, view: &str) -> IdMap {
-        IdMap { protocol: Arc::from(protocol), view: Arc::from(view), maps: RwLock::default() }
+        IdMap { protocol: Arc::from(protocol), view: Arc::from(view), maps: RwLock::default(), keeper: None }
+    }
+
+    /// The fast copy of a map that is kept elsewhere.
+    pub fn durable(protocol: &str, view: &str, keeper: Arc<dyn Durable>) -> IdMap {
+        let map = IdMap::new(protocol, view);
+        {
+            let mut maps = map.maps.write();
+            for (id, native, retired) in keeper.all() {
+                maps.add(id, &native);
+                if retired {
+                    maps.retired.insert(id);
+                }
+            }
+        }
+        IdMap { keeper: Some(keeper), ..map }
     }
 
     /// Whose words the native ids are.
@@ -59,11 +107,38 @@ impl IdMap {
 
     /// The native id of an object, given out by `form` at first sight. In the form `{n}` is the next number of that form, from 1, and
     /// `{uuid}` the object's uuid: `vm-{n}`, `session[{uuid}]`. A form without either names one object for ever; when it is taken, a
-    /// number is put behind it.
-    pub fn native(&self, id: ObjectId, form: &str) -> Arc<str> {
+    /// number is put behind it. `None`: the id could not be kept, so the object has none for now.
+    pub fn native(&self, id: ObjectId, form: &str) -> Option<Arc<str>> {
         if let Some(known) = self.known(id) {
-            return known;
+            return Some(known);
         }
+        match &self.keeper {
+            None => Some(self.number(id, form)),
+            Some(_) => self.natives(&[(id, form)]).pop(),
+        }
+    }
+
+    /// The native ids of many objects, kept by one sync of the disk. None at all when they could not be kept.
+    pub fn natives(&self, wanted: &[(ObjectId, &str)]) -> Vec<Arc<str>> {
+        let Some(keeper) = &self.keeper else {
+            return wanted.iter().map(|(id, form)| self.number(*id, form)).collect();
+        };
+        match keeper.give(wanted) {
+            Ok(natives) => {
+                let mut maps = self.maps.write();
+                for ((id, _), native) in wanted.iter().zip(&natives) {
+                    maps.add(*id, native);
+                }
+                natives
+            }
+            Err(error) => {
+                tracing::error!(protocol = %self.protocol, view = %self.view, %error, "objects are not shown");
+                Vec::new()
+            }
+        }
+    }
+
+    fn number(&self, id: ObjectId, form: &str) -> Arc<str> {
         let mut maps = self.maps.write();
         if let Some(known) = maps.native.get(&id) {
             return Arc::clone(known);
@@ -87,24 +162,27 @@ impl IdMap {
             text.truncate(cut);
         }
         let native: Arc<str> = Arc::from(text);
-        maps.native.insert(id, Arc::clone(&native));
-        maps.union.insert(Arc::clone(&native), id);
+        maps.add(id, &native);
         native
     }
 
     /// Gives an object a native id that is fixed by the protocol, for example that of the root folder. The same pair again is fine.
-    pub fn fix(&self, id: ObjectId, native: &str) -> Result<Arc<str>, Taken> {
+    pub fn fix(&self, id: ObjectId, native: &str) -> Result<Arc<str>, NotKept> {
+        if let Some(keeper) = &self.keeper {
+            let native = keeper.fix(id, native)?;
+            self.maps.write().add(id, &native);
+            return Ok(native);
+        }
         let mut maps = self.maps.write();
         let taken = |by| Taken { native: Arc::from(native), by, wanted: id };
         match (maps.native.get(&id), maps.union.get(native)) {
             (Some(known), _) if **known == *native => return Ok(Arc::clone(known)),
-            (_, Some(by)) => return Err(taken(*by)),
-            (Some(_), None) => return Err(taken(id)),
+            (_, Some(by)) => return Err(taken(*by).into()),
+            (Some(_), None) => return Err(taken(id).into()),
             (None, None) => {}
         }
         let native: Arc<str> = Arc::from(native);
-        maps.native.insert(id, Arc::clone(&native));
-        maps.union.insert(Arc::clone(&native), id);
+        maps.add(id, &native);
         Ok(native)
     }
 
@@ -120,6 +198,10 @@ impl IdMap {
 
     /// Marks an object as gone; its native id stays its own.
     pub fn retire(&self, id: ObjectId) {
+        if let Some(Err(error)) = self.keeper.as_ref().map(|keeper| keeper.retire(id)) {
+            // The object is gone all the same; after a restart its target says so again.
+            tracing::warn!(%id, %error, "that it is gone was not kept");
+        }
         self.maps.write().retired.insert(id);
     }
 
@@ -175,10 +257,10 @@ mod tests {
     #[test]
     fn ids_are_given_once_and_both_ways() {
         let map = IdMap::new("p", "fleet");
-        assert_eq!(&*map.native(id(1), "vm-{n}"), "vm-1");
-        assert_eq!(&*map.native(id(2), "vm-{n}"), "vm-2");
-        assert_eq!(&*map.native(id(1), "vm-{n}"), "vm-1");
-        assert_eq!(&*map.native(id(3), "host-{n}"), "host-1");
+        assert_eq!(&*map.native(id(1), "vm-{n}").unwrap(), "vm-1");
+        assert_eq!(&*map.native(id(2), "vm-{n}").unwrap(), "vm-2");
+        assert_eq!(&*map.native(id(1), "vm-{n}").unwrap(), "vm-1");
+        assert_eq!(&*map.native(id(3), "host-{n}").unwrap(), "host-1");
         assert_eq!(map.object("vm-2"), Some(id(2)));
         assert_eq!(map.object("vm-9"), None);
     }
@@ -188,7 +270,7 @@ mod tests {
         let map = IdMap::new("p", "fleet");
         map.native(id(1), "vm-{n}");
         map.retire(id(1));
-        assert_eq!(&*map.native(id(2), "vm-{n}"), "vm-2");
+        assert_eq!(&*map.native(id(2), "vm-{n}").unwrap(), "vm-2");
         assert_eq!(map.object("vm-1"), Some(id(1)));
         assert!(map.is_retired(id(1)));
     }
@@ -199,10 +281,10 @@ mod tests {
         assert_eq!(&*map.fix(id(1), "2").expect("free"), "2");
         assert!(map.fix(id(2), "2").is_err());
         assert!(map.fix(id(1), "3").is_err());
-        assert_eq!(&*map.native(id(3), "{n}"), "1");
-        assert_eq!(&*map.native(id(4), "{n}"), "3");
-        assert_eq!(&*map.native(id(5), "pool"), "pool");
-        assert_eq!(&*map.native(id(6), "pool"), "pool-1");
+        assert_eq!(&*map.native(id(3), "{n}").unwrap(), "1");
+        assert_eq!(&*map.native(id(4), "{n}").unwrap(), "3");
+        assert_eq!(&*map.native(id(5), "pool").unwrap(), "pool");
+        assert_eq!(&*map.native(id(6), "pool").unwrap(), "pool-1");
     }
 
     #[test]
@@ -214,7 +296,47 @@ mod tests {
         let next = IdMap::new("p", "fleet");
         next.restore(&map.snapshot());
         assert_eq!(next.snapshot(), map.snapshot());
-        assert_eq!(&*next.native(id(3), "vm-{n}"), "vm-3");
+        assert_eq!(&*next.native(id(3), "vm-{n}").unwrap(), "vm-3");
         assert!(next.is_retired(id(2)));
+    }
+
+    /// A keeper that is full after some ids.
+    #[derive(Debug)]
+    struct Keeper(IdMap, usize);
+
+    impl Durable for Keeper {
+        fn give(&self, wanted: &[(ObjectId, &str)]) -> Result<Vec<Arc<str>>, NotKept> {
+            if self.0.snapshot().pairs.len() + wanted.len() > self.1 {
+                return Err(NotKept::Store("full".to_owned()));
+            }
+            Ok(self.0.natives(wanted))
+        }
+        fn fix(&self, id: ObjectId, native: &str) -> Result<Arc<str>, NotKept> {
+            self.0.fix(id, native)
+        }
+        fn retire(&self, id: ObjectId) -> Result<(), NotKept> {
+            self.0.retire(id);
+            Ok(())
+        }
+        fn all(&self) -> Vec<(ObjectId, Arc<str>, bool)> {
+            self.0.snapshot().pairs
+        }
+    }
+
+    #[test]
+    fn a_durable_map_goes_on_after_a_restart_and_shows_nothing_it_cannot_keep() {
+        let keeper = Arc::new(Keeper(IdMap::new("p", "fleet"), 4));
+        let map = IdMap::durable("p", "fleet", keeper.clone());
+        assert_eq!(map.natives(&[(id(1), "vm-{n}"), (id(2), "vm-{n}")]), ["vm-1".into(), "vm-2".into()]);
+        map.fix(id(9), "root").unwrap();
+        assert!(matches!(map.fix(id(8), "root"), Err(NotKept::Taken(_))));
+        map.retire(id(1));
+        let map = IdMap::durable("p", "fleet", keeper);
+        assert_eq!((map.object("vm-1"), map.is_retired(id(1))), (Some(id(1)), true));
+        assert_eq!(map.known(id(9)).as_deref(), Some("root"));
+        assert_eq!(map.native(id(3), "vm-{n}").as_deref(), Some("vm-3"));
+        assert_eq!(map.native(id(4), "vm-{n}"), None);
+        assert_eq!((map.known(id(4)), map.object("vm-4")), (None, None));
+        assert_eq!(map.native(id(3), "vm-{n}").as_deref(), Some("vm-3"));
     }
 }
