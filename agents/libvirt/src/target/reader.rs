@@ -1,5 +1,7 @@
 //! Asks libvirt and puts what it says into the inventory, object by object. One read of an object at a time, so that an older answer
 //! never overwrites a newer one.
+//!
+//! The first time all is put at once, so that whoever watches sees a host with what is on it, not one VM after the other arrive.
 
 mod figures;
 
@@ -17,7 +19,7 @@ use crate::{
     },
     tables::Tables,
 };
-use inventory::{Inventory, Put};
+use inventory::{Claims, Inventory, Put, Released, claims::Inbox};
 use mapping::edit::{DocumentMap, Tree};
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -56,6 +58,9 @@ pub struct Reader {
     rows: Arc<DocumentMap>,
     tables: Arc<Tables>,
     inventory: Arc<Inventory>,
+    claims: Claims,
+    /// What the first reading has found so far.
+    first: Mutex<Option<Vec<Put>>>,
     clock: Arc<dyn Clock>,
     schema: Arc<Schema>,
     api: RwLock<Option<Api>>,
@@ -81,12 +86,15 @@ impl Reader {
         clock: Arc<dyn Clock>,
     ) -> Reader {
         let schema = inventory.schema().clone();
+        let claims = Claims::new(&inventory, &target);
         Reader {
             target,
             uri,
             rows,
             tables,
             inventory,
+            claims,
+            first: Mutex::default(),
             clock,
             schema,
             api: RwLock::new(None),
@@ -124,7 +132,36 @@ impl Reader {
     }
 
     pub fn holds(&self, id: ObjectId) -> bool {
-        self.held.read().contains(&id)
+        self.held.read().contains(&id) || self.claims.holds(id)
+    }
+
+    /// Everything is about to be read; what has never been put is put at once when it is complete.
+    pub fn begin(&self) {
+        let known = self.host().is_some_and(|host| self.inventory.record(host).is_some());
+        *self.first.lock() = (!known).then(Vec::new);
+    }
+
+    /// Everything has been read.
+    pub fn complete(&self) {
+        let mut first = self.first.lock();
+        if let Some(found) = first.take() {
+            self.inventory.apply(found);
+        }
+    }
+
+    fn apply(&self, puts: Vec<Put>) -> Revision {
+        match &mut *self.first.lock() {
+            Some(found) => {
+                found.extend(puts);
+                self.inventory.revision()
+            }
+            None => self.inventory.apply(puts),
+        }
+    }
+
+    /// Where it is told which VMs it has come to hold, because another target let go of them.
+    pub fn inbox(&self) -> Arc<Inbox> {
+        self.claims.inbox()
     }
 
     fn names(&self) -> Result<Names, CallError> {
@@ -143,7 +180,7 @@ impl Reader {
             let slots = owned(&self.schema, id.kind, &[]);
             Put::Part(id, record, slots)
         });
-        self.inventory.apply(puts.collect())
+        self.apply(puts.collect())
     }
 
     fn remove(&self, ids: &[ObjectId]) -> Revision {
@@ -152,7 +189,7 @@ impl Reader {
         drop(held);
         self.samples.lock().retain(|id, _| !gone.contains(id));
         self.slow.lock().retain(|id| !gone.contains(id));
-        self.inventory.apply(gone.into_iter().map(Put::Remove).collect())
+        self.apply(gone.into_iter().map(Put::Remove).collect())
     }
 
     fn held(&self, kind: Kind) -> Vec<ObjectId> {
@@ -213,7 +250,7 @@ impl Reader {
         let figures = ["cpu_usage_mhz", "memory_usage_bytes", "uptime_s", "boot_time_ms"];
         let slots = owned(&self.schema, Kind::Host, &figures);
         self.held.write().insert(names.host());
-        self.inventory.apply(vec![Put::Part(names.host(), record, slots)]);
+        self.apply(vec![Put::Part(names.host(), record, slots)]);
         let ids: FxHashSet<ObjectId> = seen.iter().map(|(id, _)| *id).collect();
         self.put(seen);
         let (bridges, changed) = self.replace_around(around, &names);
@@ -360,12 +397,6 @@ impl Reader {
         }
     }
 
-    /// Two hosts with one VM: the first keeps it until it says that it is gone.
-    fn is_anothers(&self, names: &Names, vm: ObjectId) -> bool {
-        let shown = |record: Arc<Record>| get(&self.schema, &record, "host_id").as_ref_id();
-        !self.holds(vm) && self.inventory.record(vm).and_then(shown).is_some_and(|host| host != names.host())
-    }
-
     fn snapshots_of(&self, vm: ObjectId) -> Vec<ObjectId> {
         let mut found = Vec::new();
         if let Some(slot) = self.schema.slot(Kind::Snapshot, "vm_id") {
@@ -376,16 +407,22 @@ impl Reader {
 
     fn remove_vm(&self, names: &Names, uuid: Uuid) -> Revision {
         let vm = names.vm(uuid);
-        let mut gone = self.snapshots_of(vm);
-        gone.push(vm);
         self.started.lock().remove(&uuid);
+        let mut gone = self.snapshots_of(vm);
+        if self.claims.release(vm) == Released::Kept {
+            // Another has it: its facts and its snapshots are that one's from now on.
+            self.held.write().retain(|id| *id != vm && !gone.contains(id));
+            return self.inventory.revision();
+        }
+        gone.push(vm);
+        // Also what was given here and never read.
+        self.held.write().insert(vm);
         self.remove(&gone)
     }
 
     async fn read_vm(&self, api: &Api, names: &Names, handle: &Handle) -> Result<Revision, CallError> {
         let vm = names.vm(handle.uuid);
-        if self.is_anothers(names, vm) {
-            tracing::error!(target = %self.target, %vm, name = %handle.name, "another target holds a VM with this uuid; this one is not shown");
+        if !self.claims.take(vm) {
             return Ok(self.inventory.revision());
         }
         let (xml, state, (snapshot_documents, current)) =
@@ -449,7 +486,7 @@ impl Reader {
         let mut puts = vec![Put::Part(vm, record, slots)];
         puts.extend(snapshots.into_iter().map(|(id, record)| Put::Part(id, record, all)));
         puts.extend(gone.into_iter().map(Put::Remove));
-        self.inventory.apply(puts)
+        self.apply(puts)
     }
 
     /// When the running guest was started: told by an event, or seen between two reads; else what was known.
@@ -529,17 +566,19 @@ impl Reader {
         known.collect()
     }
 
-    /// The VMs held here that are not among `domains`.
+    /// The VMs claimed here that are not among `domains`.
     pub fn missing(&self, domains: &[Handle]) -> Vec<ObjectId> {
         let named: FxHashSet<Uuid> = domains.iter().map(|d| d.uuid).collect();
-        self.held(Kind::Vm).into_iter().filter(|vm| !named.contains(&vm.uuid)).collect()
+        self.claims.all().into_iter().filter(|vm| !named.contains(&vm.uuid)).collect()
     }
 
     /// The target does not answer: its host, VMs and pools say so and keep their facts.
     pub fn mark_lost(&self, reason: &str) {
         self.set_api(None);
+        *self.first.lock() = None;
         let lost = Value::Int(Connection::NotResponding as i64);
-        let ids: Vec<ObjectId> = self.held.read().iter().copied().collect();
+        let mut ids: FxHashSet<ObjectId> = self.held.read().clone();
+        ids.extend(self.claims.all().into_iter().filter(|id| self.claims.holds(*id)));
         let puts = ids.into_iter().filter_map(|id| {
             let slot = self.schema.slot(id.kind, "connection")?;
             Some(Put::Slots(id, vec![(slot, lost.clone())]))

@@ -138,9 +138,11 @@ impl Life<'_> {
         let mut refresh = interval_at(Instant::now() + self.config.refresh_every, self.config.refresh_every);
         refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reads: JoinSet<Read> = JoinSet::new();
+        let inbox = self.reader.inbox();
         loop {
             self.start_reads(&mut reads);
             tokio::select! {
+                Some(given) = inbox.next() => self.work.add(given),
                 reason = self.api.connection.ended() => return Ok(reason),
                 event = events.recv() => match event {
                     Some(event) => self.note(&event),
@@ -186,12 +188,13 @@ impl Life<'_> {
     /// The first read: host and places, then each domain; all of it or an error.
     async fn read_everything(&mut self) -> Result<(), CallError> {
         self.reader.forget_host();
+        self.reader.begin();
         let places = self.reader.surroundings(&self.api).await?;
         self.queue(&places.domains, true);
         let mut reads = JoinSet::new();
         loop {
             self.start_reads(&mut reads);
-            let Some(done) = reads.join_next().await else { return Ok(()) };
+            let Some(done) = reads.join_next().await else { break };
             match self.finish(done) {
                 // A domain that cannot be read must not keep the others from being seen.
                 Err(error @ CallError::Native(_)) => {
@@ -200,6 +203,8 @@ impl Life<'_> {
                 read => read?,
             }
         }
+        self.reader.complete();
+        Ok(())
     }
 
     /// Host and places are read again, and when they have been, every domain.

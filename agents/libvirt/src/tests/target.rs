@@ -291,6 +291,37 @@ async fn disks_lie_in_pools() {
 }
 
 #[tokio::test]
+async fn a_bridge_that_is_no_network_is_shown_as_one() {
+    let rig = Rig::start();
+    let nics = "<interface type='bridge'><mac address='52:54:00:00:00:07'/><source bridge='br7'/>\
+                <model type='virtio'/></interface></devices>";
+    rig.define(&bios_guest("bridged").replace("</devices>", nics));
+    let bench = Bench::start(config(&rig.qemu())).await;
+    let (vm, host) = (bench.vm("bridged"), bench.target.host().unwrap());
+    let bridge = bench.named(Kind::Network, "br7").unwrap();
+    let shown = |b: &Bench| {
+        let nic = b.field(vm, "nics").items()[0].as_record().unwrap().clone();
+        let of_nic = |name| get(b.inventory.schema(), &nic, name).clone();
+        assert_eq!((of_nic("network_id"), of_nic("bridge")), (Value::Ref(bridge), Value::str("br7")));
+        for (field, value) in [
+            ("bridge", Value::str("br7")),
+            ("forward", Value::str("bridge")),
+            ("active", Value::Bool(true)),
+            ("host_ids", Value::list([Value::Ref(host)])),
+        ] {
+            assert_eq!(b.field(bridge, field), value, "{field}");
+        }
+        assert_eq!(b.field(vm, "network_ids"), Value::list([Value::Ref(bridge)]));
+        assert!(b.target.holds(bridge));
+    };
+    shown(&bench);
+    // libvirt names it in no list: reading everything again must not take it away.
+    bench.reread(host).await.unwrap();
+    bench.reread(vm).await.unwrap();
+    shown(&bench);
+}
+
+#[tokio::test]
 async fn a_killed_daemon_is_shown_and_heals_with_what_changed_meanwhile() {
     let mut rig = Rig::start();
     rig.define(&bios_guest("four"));

@@ -45,7 +45,8 @@ impl Reader {
         let domains = api.domain_stats().await?;
         for (handle, params) in &domains {
             let vm = names.vm(handle.uuid);
-            let Some(record) = self.inventory.record(vm) else { continue };
+            // Another target's machine may have the same uuid.
+            let Some(record) = self.inventory.record(vm).filter(|_| self.claims.holds(vm)) else { continue };
             let power = get(&self.schema, &record, "power_state").as_int();
             if ![PowerState::Running as i64, PowerState::Paused as i64].iter().any(|s| power == Some(*s)) {
                 continue;
@@ -80,7 +81,7 @@ impl Reader {
     /// The addresses of a guest that has NICs: what its agent tells, else what its networks' DHCP servers gave.
     async fn addresses(&self, api: &Api, names: &Names, handle: &Handle) -> Result<(), CallError> {
         let vm = names.vm(handle.uuid);
-        let Some(record) = self.inventory.record(vm) else { return Ok(()) };
+        let Some(record) = self.inventory.record(vm).filter(|_| self.claims.holds(vm)) else { return Ok(()) };
         let field = |name| get(&self.schema, &record, name);
         let running = field("power_state").as_int() == Some(PowerState::Running as i64);
         if !running || field("nics").is_absent() {
