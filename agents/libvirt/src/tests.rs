@@ -1,5 +1,6 @@
 //! Against a private libvirtd: the whole crate, in the order of a target's life.
 
+mod claims;
 mod lane;
 mod native;
 mod rig;
