@@ -56,8 +56,9 @@ pub(crate) fn texts(record: &Record) -> Vec<Vec<u8>> {
 }
 
 fn text(what: &[u8], value: &[u8]) -> Vec<u8> {
-    // Each part is cut to what a key may hold; what a search finds is compared with the record.
-    [what, b"=", value.get(..MAX_TEXT).unwrap_or(value)].concat()
+    // Cut to what a key may hold, and without the byte that ends it; what a search finds is compared with the record.
+    let value = value.iter().take(MAX_TEXT).map(|byte| if *byte == 0 { u8::MAX } else { *byte });
+    what.iter().copied().chain([b'=']).chain(value).collect()
 }
 
 const MAX_TEXT: usize = 512;

@@ -25,12 +25,15 @@ use std::{
     io::{self, ErrorKind},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    time::Duration,
 };
 
 /// The one table in the file; the first byte of a key is the number of ours.
 pub(crate) const RECORDS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("records");
 /// Bytes of pages that redb keeps in memory.
 const CACHE: usize = 32 << 20;
+/// How long the last reader of a file is waited for, milliseconds.
+const READERS_MS: u32 = 10_000;
 pub(crate) const COMMIT: &[u8] = b"commit";
 
 /// Runs redb code. It panics on some damaged pages; that is corruption as well.
@@ -302,8 +305,7 @@ impl Db {
     /// Verifies and opens again, after the cause of a failure is gone.
     pub(crate) fn reopen(&mut self) -> Result<(), StoreError> {
         let name = self.shared.name.clone();
-        self.backend = None;
-        self.shared.state.write().db = None;
+        self.release();
         let opened = verify(&*self.medium).and_then(|witness| {
             let backend = open_medium(&*self.medium)?;
             let db = guarded(&name, || build(&name, Part(Arc::clone(&backend))))?;
@@ -408,11 +410,24 @@ impl Db {
         Ok(())
     }
 
+    /// Gives the file up, once those who read from it have ended: until then it is locked.
+    fn release(&mut self) {
+        self.backend = None;
+        let Some(mut db) = self.shared.state.write().db.take() else { return };
+        for _ in 0..READERS_MS {
+            match Arc::try_unwrap(db) {
+                Ok(last) => return drop(last),
+                Err(shared) => db = shared,
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        tracing::error!(store = %self.shared.name, "a reader holds the file");
+    }
+
     /// After a failure: nothing is written any more, what is there can still be read.
     fn fall_back(&mut self, reason: StoreError) {
-        self.backend = None;
         self.shared.degrade(reason);
-        self.shared.state.write().db = None;
+        self.release();
         match look(&*self.medium) {
             Ok(db) => self.shared.state.write().db = Some(Arc::new(db)),
             Err(error) => {

@@ -49,6 +49,8 @@ pub struct Facts {
 }
 
 const TRIES: usize = 4;
+/// Tombstones forgotten by one call.
+const FORGET: usize = 4_096;
 
 fn key(id: ObjectId) -> Vec<u8> {
     id.to_string().into_bytes()
@@ -106,14 +108,14 @@ impl Facts {
         rows.iter().map(|(key, bytes)| Fact::at(Table::Fact, key, bytes)).collect()
     }
 
-    /// Forgets the tombstones of a kind from before `before_ms`; says how many.
+    /// Forgets the tombstones of a kind from before `before_ms`; says how many. Some may be left: call it again until 0.
     pub async fn forget_gone(&self, kind: Kind, before_ms: i64, epoch: Epoch) -> Result<usize, StoreError> {
         let mut batch = Batch::new();
         let mut count = 0;
         let mut beyond = None;
         loop {
             let page = self.page(kind, beyond, 1_024).await?;
-            for fact in page.iter().filter(|f| f.gone_ms != 0 && f.gone_ms < before_ms) {
+            for fact in page.iter().filter(|f| f.gone_ms != 0 && f.gone_ms < before_ms).take(FORGET - count) {
                 let bytes = fact.encode();
                 batch.expect(Table::Fact, &key(fact.id), Some(&bytes)).remove(Table::Fact, &key(fact.id));
                 count += 1;

@@ -47,5 +47,5 @@ pub use file::FileStore;
 pub use medium::{FileMedium, Medium};
 pub use memory::MemoryStore;
 pub use row::Blob;
-pub use store::{Health, Scan, Store};
+pub use store::{Health, Scan, Store, wait};
 pub use table::Table;

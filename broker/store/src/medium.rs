@@ -52,7 +52,12 @@ impl Medium for FileMedium {
         let mut name = self.0.as_os_str().to_owned();
         name.push(".new");
         let new = PathBuf::from(name);
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        // One that an earlier start left may be another name of a store: it is removed, not written to.
+        match std::fs::remove_file(&new) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
         io::Write::write_all(&mut file, bytes)?;
         file.sync_all()?;
         // A hard link refuses to replace a file; a rename would not.

@@ -6,6 +6,12 @@ use crate::{
     table::Table,
 };
 use async_trait::async_trait;
+use std::{
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
+    thread::{self, Thread},
+};
 
 /// Key and value of a row.
 pub type Row = (Vec<u8>, Vec<u8>);
@@ -56,6 +62,26 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// How it is.
     fn health(&self) -> Health;
+}
+
+/// Waits for the store in a thread that cannot be asynchronous, inside a runtime or not. What is waited for must be kept going by other
+/// threads, as a [`FileStore`](crate::FileStore) is: where asynchronous callers share a room of the store, use it asynchronously only.
+pub fn wait<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(done) => return done,
+            Poll::Pending => thread::park(),
+        }
+    }
 }
 
 /// Rows a page.

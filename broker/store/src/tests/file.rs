@@ -1,7 +1,21 @@
 //! The store in a real file, with its thread.
 
-use crate::{Batch, Epoch, FileMedium, FileStore, Health, Scan, Store, StoreError, Table};
-use std::{os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc};
+use crate::Medium;
+use crate::{
+    Batch, Epoch, FileMedium, FileStore, Health, Scan, Store, StoreError, Table,
+    idmap::{IdMap, Numbers},
+};
+use redb::{BackendError, StorageBackend};
+use std::{
+    io,
+    ops::Bound,
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 const E: Epoch = Epoch(1);
 
@@ -107,6 +121,12 @@ fn what_is_no_store_is_refused_and_left_alone() {
         let error = FileStore::create(&FileMedium(path.clone())).unwrap_err();
         assert!(matches!(error, StoreError::Exists { .. }), "{error}");
     }
+    // A second name of another store, left by a start that was killed, is not written to.
+    let (kept, left) = (path.with_extension("kept"), path.with_extension("redb.new"));
+    std::fs::rename(&path, &kept).unwrap();
+    std::fs::hard_link(&kept, &left).unwrap();
+    FileStore::open_or_create(&path).unwrap();
+    assert_eq!(std::fs::read(&kept).unwrap(), [0; 100_000]);
     std::fs::remove_file(&path).unwrap();
     let error = FileStore::open(Arc::new(FileMedium(path))).unwrap_err();
     assert!(matches!(error, StoreError::Missing { .. }), "{error}");
@@ -149,4 +169,162 @@ async fn a_store_is_a_trait_object() {
         assert_eq!(store.scan(Table::Audit, Scan::under(b"", 10)).await.unwrap().len(), 1);
         assert_eq!(store.scan(Table::Index, Scan::under(b"", 10)).await.unwrap().len(), 1);
     }
+}
+
+#[tokio::test]
+async fn a_caller_that_cannot_be_asynchronous_waits_and_ids_survive_a_restart() {
+    let (_dir, path) = place();
+    let id = |n| union::ObjectId::new(union::Kind::Vm, uuid::Uuid::from_u128(n));
+    for restart in 0..3u128 {
+        let store = FileStore::open_or_create(&path).unwrap();
+        let map = crate::wait(IdMap::open(store, "vsphere", "fleet", Numbers::Counted)).unwrap();
+        for n in 0..=restart {
+            let native = crate::wait(map.native(id(n), "vm-{n}", E)).unwrap();
+            assert_eq!(*native, *format!("vm-{}", n + 1));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_forgotten_object_takes_its_number_with_it() {
+    let (_dir, path) = place();
+    let id = |n| union::ObjectId::new(union::Kind::Task, uuid::Uuid::from_u128(n));
+    let store = FileStore::open_or_create(&path).unwrap();
+    let map = IdMap::open(store.clone(), "vsphere", "fleet", Numbers::Counted).await.unwrap();
+    map.natives(&[(id(1), "task-{n}"), (id(2), "task-{n}")], E).await.unwrap();
+    map.fix(id(3), "fixed", E).await.unwrap();
+    map.retire(id(2), 1, E).await.unwrap();
+    map.retire(id(3), 1, E).await.unwrap();
+    assert_eq!(map.forget(&[id(1), id(2), id(3), id(4)], E).await.unwrap(), 1);
+    assert_eq!((map.object("task-2"), map.object("fixed")), (None, Some(id(3))));
+    let again = IdMap::open(store, "vsphere", "fleet", Numbers::Counted).await.unwrap();
+    assert_eq!(again.pairs(), map.pairs());
+    assert_eq!(&*again.native(id(2), "task-{n}", E).await.unwrap(), "task-3");
+}
+
+/// A file on a disk that can be full.
+#[derive(Clone, Debug)]
+struct Filling(FileMedium, Arc<AtomicBool>);
+
+#[derive(Debug)]
+struct Backend(Arc<dyn StorageBackend>, Arc<AtomicBool>);
+
+impl Medium for Filling {
+    fn name(&self) -> String {
+        self.0.name()
+    }
+    fn open(&self) -> io::Result<Arc<dyn StorageBackend>> {
+        Ok(Arc::new(Backend(self.0.open()?, Arc::clone(&self.1))))
+    }
+    fn create(&self, bytes: &[u8]) -> io::Result<()> {
+        self.0.create(bytes)
+    }
+}
+
+impl Backend {
+    fn room(&self) -> io::Result<()> {
+        if self.1.load(Ordering::SeqCst) { Err(io::Error::from(io::ErrorKind::StorageFull)) } else { Ok(()) }
+    }
+}
+
+type Locked<T> = Result<T, BackendError>;
+
+impl StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.room().and_then(|()| self.0.set_len(len))
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.room().and_then(|()| self.0.sync_data())
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.room().and_then(|()| self.0.write(offset, data))
+    }
+    fn close(&self) -> io::Result<()> {
+        self.0.close()
+    }
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Locked<bool> {
+        self.0.try_lock_range(start, end)
+    }
+    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Locked<bool> {
+        self.0.try_lock_shared_range(start, end)
+    }
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Locked<()> {
+        self.0.unlock_range(start, end)
+    }
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Locked<bool> {
+        self.0.query_lock_range(start, end)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_under_a_real_file_reads_on_and_heals() {
+    let (_dir, path) = place();
+    let full = Arc::new(AtomicBool::new(false));
+    let medium = Arc::new(Filling(FileMedium(path), Arc::clone(&full)));
+    FileStore::create(&*medium).unwrap();
+    let store = FileStore::open(medium).unwrap();
+    store.commit(put("a", "1"), E).await.unwrap();
+    let (reading, done) = (Arc::clone(&store), Arc::new(AtomicBool::new(false)));
+    let stop = Arc::clone(&done);
+    let reader = tokio::spawn(async move {
+        while !stop.load(Ordering::SeqCst) {
+            // While the file changes hands there is a moment without one, and it says so.
+            if let Ok(found) = reading.get(Table::User, b"a").await {
+                assert_eq!(found.unwrap(), b"1");
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    full.store(true, Ordering::SeqCst);
+    let error = store.commit(put("a", "2"), E).await.unwrap_err();
+    assert!(matches!(error, StoreError::Full { .. }), "{error}");
+    assert!(matches!(store.commit(put("a", "2"), E).await, Err(StoreError::ReadOnly { .. })));
+    assert_eq!(store.get(Table::User, b"a").await.unwrap().unwrap(), b"1");
+    assert!(matches!(store.health(), Health::ReadOnly(StoreError::Full { .. })));
+    full.store(false, Ordering::SeqCst);
+    store.reopen().await.unwrap();
+    done.store(true, Ordering::SeqCst);
+    reader.await.unwrap();
+    store.commit(put("a", "3"), E).await.unwrap();
+    assert_eq!(store.get(Table::User, b"a").await.unwrap().unwrap(), b"3");
+}
+
+#[test]
+fn a_full_queue_says_busy_and_what_was_taken_is_written() {
+    use crate::testing::{TestMedium, now};
+    use std::{
+        pin::Pin,
+        task::{Context, Poll, Waker},
+    };
+    let disk = TestMedium::default();
+    FileStore::create(&disk).unwrap();
+    let store = FileStore::open(Arc::new(disk.clone())).unwrap();
+    let held = disk.0.lock();
+    let mut context = Context::from_waker(Waker::noop());
+    let (mut taken, mut busy): (Vec<Pin<Box<_>>>, usize) = (Vec::new(), 0);
+    for n in 0..crate::file::QUEUE * 3 {
+        let mut commit = Box::pin(store.commit(put(&format!("{n}"), "x"), E));
+        match commit.as_mut().poll(&mut context) {
+            Poll::Pending => taken.push(commit),
+            Poll::Ready(Err(StoreError::Busy { waiting })) => {
+                assert_eq!(waiting, crate::file::QUEUE);
+                busy += 1;
+            }
+            Poll::Ready(other) => panic!("{other:?}"),
+        }
+    }
+    assert!(busy > crate::file::QUEUE && taken.len() >= crate::file::QUEUE, "{busy} {}", taken.len());
+    drop(held);
+    let count = taken.len();
+    for commit in taken {
+        crate::wait(commit).unwrap();
+    }
+    let rows = now(store.scan(Table::User, Scan::under(b"", usize::MAX))).unwrap();
+    assert_eq!(rows.len(), count);
 }

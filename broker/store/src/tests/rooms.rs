@@ -62,6 +62,18 @@ fn the_audit_chain_is_searched_and_pruned_and_shows_every_edit() {
         }
         assert_eq!(found, expected);
     }
+    let odd = crate::audit::Record { principal: "ann\0\0\0".into(), at_ms: 901, ..record(3) };
+    let other = Audit::new(self::store());
+    for principal in ["ann", "ann\0\0\0\0\0\0\0\u{1}", &"ann".repeat(400)] {
+        now(other.append(&crate::audit::Record { principal: principal.into(), ..odd.clone() }, E)).unwrap();
+    }
+    for n in 1..=3u64 {
+        let principal = now(other.get(n)).unwrap().unwrap().principal;
+        let filter = Filter { principal: Some(principal), ..Filter::default() };
+        let found: Vec<u64> =
+            now(other.search(&filter, None, 9)).unwrap().iter().map(|(seq, _)| *seq).collect();
+        assert_eq!(found, [n]);
+    }
     while now(audit.prune(900, E)).unwrap() > 0 {}
     assert_eq!(now(audit.verify()).unwrap(), Ok(301));
     assert_eq!(now(store.scan(Table::Index, crate::Scan::under(b"", 10_000))).unwrap().len(), 301 + 2 * 101);
