@@ -132,6 +132,31 @@ def test_the_administrator_of_the_environment(directory):
             pass
 
 
+@pytest.mark.parametrize("variable, value", [("PASSWORD", ""), ("USER", ""), ("USER", "a\nb"), ("PASSWORD", "x" * 2_000)])
+def test_an_administrator_that_cannot_be(directory, variable, value):
+    code, said = Own(directory, environment={f"HYPERGLOT_ADMIN_{variable}": value}).refused()
+    assert code == FAILED and f"HYPERGLOT_ADMIN_{variable}" in said and "bytes" in said
+
+
+@pytest.mark.parametrize("file", ["users.toml", "ca.pem", "ca.key", "bus/credentials.json"])
+def test_a_file_of_data_dir_that_was_damaged(directory, file):
+    """Said with its name, never overwritten."""
+    own = Own(directory).start()
+    assert own.stop() == 0
+    (own.data / file).write_text("garbage {{")
+    code, said = own.refused()
+    assert code == FAILED and str(own.data / file) in said
+    assert (own.data / file).read_text() == "garbage {{"
+
+
+def test_users_that_others_can_read(directory):
+    own = Own(directory).start()
+    assert own.stop() == 0
+    (own.data / "users.toml").chmod(0o644)
+    code, said = own.refused()
+    assert code == FAILED and str(own.data / "users.toml") in said and "chmod 600" in said
+
+
 # -- configurations that are wrong ---------------------------------------------------------
 
 FRONT = '[[front]]\nprotocol = "vsphere"\nview = "fleet"\nlisten = "{}"\n'
@@ -149,6 +174,8 @@ WRONG = {
     "a front of no kind": (FRONT.format("127.0.0.1:1").replace("vsphere", "vspear"), ["vspear", "vsphere"]),
     "one port twice": (FRONT.format("127.0.0.1:7001") * 2, ["127.0.0.1:7001", "its own"]),
     "two targets of one name": (SIM * 2, ["called sim", "name"]),
+    "no time at all": ('[[target]]\nprotocol = "libvirt"\nuri = "x"\nstats_s = 0\n', ["stats_s", "1 to"]),
+    "more machines than can be": ('[[target]]\nprotocol = "sim"\ngenerate = { vms = 4000000000, hosts = 1 }\n', ["1000000 vms"]),
     "plain off loopback": (FRONT.format("0.0.0.0:7001") + "tls = false\n", ["0.0.0.0:7001", "tls = true", "loopback"]),
     "metrics off loopback": ('[metrics]\nlisten = "0.0.0.0:9090"\n', ["0.0.0.0:9090", "loopback"]),
     "a fleet with a host": (FRONT.format("127.0.0.1:1") + 'host = "a"\n', ['view = "host"']),

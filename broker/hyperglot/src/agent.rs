@@ -46,6 +46,8 @@ pub struct Agent {
     pub owner: Arc<Owner>,
     /// The bus.
     pub bus: Arc<dyn Bus>,
+    /// Tells the bus.
+    pub publisher: Publisher,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Ids.
@@ -83,7 +85,8 @@ impl Agent {
         let publishing =
             publisher.start(&inventory, incarnation, &chronicle).await.map_err(Failure::other)?;
         Ok(Arc::new(Agent {
-            domain: publisher.domain,
+            domain: Arc::clone(&publisher.domain),
+            publisher,
             name,
             bundle,
             inventory,

@@ -80,6 +80,12 @@ impl fmt::Debug for Bus {
     }
 }
 
+/// The longest time a target may be given, seconds.
+const MAX_SECONDS: u64 = 86_400;
+/// The most that is made up.
+const MAX_VMS: u32 = 1_000_000;
+const MAX_HOSTS: u32 = 10_000;
+
 /// A hypervisor, or a simulated one.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -294,6 +300,16 @@ impl Config {
 
 impl Target {
     fn check(&self) -> Result<(), String> {
+        for (field, seconds) in [("timeout_s", self.timeout_s), ("stats_s", self.stats_s)] {
+            if seconds.is_some_and(|s| !(1..=MAX_SECONDS).contains(&s)) {
+                return Err(format!("[[target]] {field}: expected 1 to {MAX_SECONDS} seconds"));
+            }
+        }
+        if self.generate.is_some_and(|g| g.vms > MAX_VMS || !(1..=MAX_HOSTS).contains(&g.hosts)) {
+            return Err(format!(
+                "[[target]] generate: expected at most {MAX_VMS} vms on 1 to {MAX_HOSTS} hosts"
+            ));
+        }
         let given = (self.uri.is_some(), self.inventory.is_some(), self.generate.is_some());
         match (self.protocol.as_str(), given) {
             ("sim", (false, true, false) | (false, false, true)) => Ok(()),
@@ -394,6 +410,12 @@ mod tests {
                 "[[target]]\nprotocol = \"sim\"\ngenerate = { vms = 1, hosts = 1 }\n[[target]]\nprotocol = \"sim\"\ngenerate = { vms = 1, hosts = 1 }",
                 "two [[target]] are called sim",
             ),
+            ("[[target]]\nprotocol = \"libvirt\"\nuri = \"x\"\nstats_s = 0", "stats_s: expected 1"),
+            ("[[target]]\nprotocol = \"sim\"\ngenerate = { vms = 1, hosts = 0 }", "1 to 10000 hosts"),
+            (
+                "[[target]]\nprotocol = \"sim\"\ngenerate = { vms = 4000000000, hosts = 1 }",
+                "at most 1000000 vms",
+            ),
             ("[[front]]\nprotocol = \"ec2\"\nview = \"fleet\"\nlisten = \"127.0.0.1:1\"", "expected vsphere"),
             (
                 "[[front]]\nprotocol = \"vsphere\"\nview = \"fleet\"\nlisten = \"0.0.0.0:1\"\ntls = false",
@@ -407,6 +429,15 @@ mod tests {
             let error = load(text).unwrap_err();
             assert!(error.contains(said), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn what_the_readme_shows_is_a_configuration() {
+        let readme = include_str!("../../../README.md");
+        let shown = readme.split("```toml\n").filter_map(|block| block.split("```").next());
+        let whole = shown.skip(1).find(|block| block.contains("data_dir")).unwrap();
+        let config = load(whole).unwrap();
+        assert_eq!((config.targets.len(), config.fronts.len()), (2, 2));
     }
 
     #[test]

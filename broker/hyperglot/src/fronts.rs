@@ -26,6 +26,7 @@ use std::{
     },
     time::Duration,
 };
+use tokio_util::task::AbortOnDropHandle;
 use union::{Kind, ObjectId};
 
 /// An open front.
@@ -34,6 +35,7 @@ struct Open {
     view: &'static str,
     tls: bool,
     serving: vsphere::front::Serving,
+    _logins: AbortOnDropHandle<()>,
 }
 
 impl Open {
@@ -150,7 +152,15 @@ impl Fronts {
             ids: Arc::clone(&agent.ids),
         };
         let serving = vsphere::front::serve(listener, deps).map_err(Failure::other)?;
-        let open = Open { protocol: config.protocol.clone(), view: word, tls: config.tls, serving };
+        // What happens to objects is told once, by the agent; who logs in only a front knows.
+        let logins = agent.publisher.clone().events(Arc::clone(serving.chronicle()), "session.");
+        let open = Open {
+            protocol: config.protocol.clone(),
+            view: word,
+            tls: config.tls,
+            serving,
+            _logins: AbortOnDropHandle::new(tokio::spawn(logins)),
+        };
         self.open.lock().push(open);
         Ok(())
     }

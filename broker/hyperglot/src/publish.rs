@@ -83,20 +83,25 @@ impl Publisher {
             told: HashSet::new(),
         };
         tokio::spawn(stop.clone().run_until_cancelled_owned(facts.run(batches)));
-        tokio::spawn(stop.clone().run_until_cancelled_owned(self.clone().events(Arc::clone(chronicle))));
+        tokio::spawn(stop.clone().run_until_cancelled_owned(self.clone().events(Arc::clone(chronicle), "")));
         let (inventory, chronicle) = (Arc::clone(inventory), Arc::clone(chronicle));
         tokio::spawn(stop.clone().run_until_cancelled_owned(tell_gaps(inventory, chronicle)));
         Ok(Publishing { _tap: tap, _stop: stop.drop_guard() })
     }
 
-    async fn events(self, chronicle: Arc<Chronicle>) {
+    /// Publishes the events whose word begins with `prefix`, for as long as it is polled.
+    pub async fn events(self, chronicle: Arc<Chronicle>, prefix: &'static str) {
         let mut news = chronicle.subscribe();
         let mut last = 0;
         loop {
             match news.recv().await {
+                // Caught up on already.
+                Ok(event) if event.number <= last => {}
                 Ok(event) => {
                     last = event.number;
-                    self.event(chronicle.inventory().schema(), &event).await;
+                    if event.what.starts_with(prefix) {
+                        self.event(chronicle.inventory().schema(), &event).await;
+                    }
                 }
                 // The chronicle keeps more than a subscription does: catch up from it.
                 Err(RecvError::Lagged(lost)) => {
@@ -104,12 +109,12 @@ impl Publisher {
                         lost,
                         "events come faster than the bus takes them; catching up from the chronicle"
                     );
+                    news = news.resubscribe();
                     let missed =
                         chronicle.query(&chronicle::Filter { after: Some(last), ..Default::default() });
-                    news = news.resubscribe();
-                    for event in missed {
-                        last = event.number;
-                        self.event(chronicle.inventory().schema(), &event).await;
+                    last = missed.iter().map(|e| e.number).fold(last, i64::max);
+                    for event in missed.iter().filter(|e| e.what.starts_with(prefix)) {
+                        self.event(chronicle.inventory().schema(), event).await;
                     }
                 }
                 Err(RecvError::Closed) => return,

@@ -134,7 +134,12 @@ fn admit(data_dir: &Path, clock: &Arc<dyn Clock>, ids: &dyn Ids) -> Result<Arc<G
     let name = std::env::var("HYPERGLOT_ADMIN_USER").ok();
     let password = std::env::var("HYPERGLOT_ADMIN_PASSWORD").ok().map(Secret::new);
     let settings = Settings::default();
-    match guard::first_admin(&users, name.as_deref(), password, settings.cost, ids).map_err(Failure::other)? {
+    let made = guard::first_admin(&users, name.as_deref(), password, settings.cost, ids).map_err(|e| {
+        Failure::Other(format!(
+            "cannot make the first administrator: {e} (HYPERGLOT_ADMIN_USER and HYPERGLOT_ADMIN_PASSWORD say who it is)"
+        ))
+    })?;
+    match made {
         FirstAdmin::Present => {}
         FirstAdmin::Given { name } => say::notice(format_args!(
             "made the administrator {name} with the password from HYPERGLOT_ADMIN_PASSWORD"
