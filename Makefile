@@ -65,8 +65,12 @@ check: packages ## Formatting, lints, licences and bans, house rules
 
 .PHONY: bench
 bench: setup ## First figures, with vcsim beside them where it can do the same (VMS=10000)
-	cargo build --locked --release -p hyperglot
 	cargo bench --locked -p benches
+	$(MAKE) bench-inventory
+
+.PHONY: bench-inventory
+bench-inventory: setup
+	cargo build --locked --release -p hyperglot
 	python3 benches/retrieve.py --vms $(or $(VMS),10000) --hyperglot target/release/hyperglot
 
 .PHONY: lab
