@@ -74,6 +74,30 @@ def test_the_power_event_is_seen(hyperglot, credentials, db01):
     assert uuid in json.dumps(fact) or "db01" in json.dumps(fact), fact
 
 
+def test_a_login_is_told(hyperglot, credentials):
+    async def listen():
+        errors, seen = [], asyncio.Queue()
+        client = await connected(credentials, errors)
+        await client.subscribe("event.*.session.>", cb=seen.put)
+        await client.flush()
+
+        def log_in():
+            with Session(hyperglot.front("fleet")):
+                pass
+
+        await asyncio.to_thread(log_in)
+        try:
+            return await asyncio.wait_for(seen.get(), 30), errors
+        finally:
+            await client.close()
+
+    message, errors = asyncio.run(listen())
+    assert errors == []
+    fact = json.loads(message.data)
+    assert fact["what"] == "session.logged_in", fact
+    assert fact["principal"] == runner.USER, fact
+
+
 def test_tasks_are_told_too(hyperglot, credentials, db01):
     async def listen():
         errors, seen = [], asyncio.Queue()

@@ -87,6 +87,11 @@ impl Serving {
         self.listener.addr()
     }
 
+    /// What happened in its view, logins among it.
+    pub fn chronicle(&self) -> &Arc<Chronicle> {
+        &self.background.front.chronicle
+    }
+
     /// Sessions now.
     pub fn sessions(&self) -> usize {
         self.background.front.sessions.list().len()
