@@ -3,6 +3,7 @@
 Simulated fleets where a hypervisor is not the point. Every instance is the test's own, so that it can be broken.
 """
 
+import asyncio
 import concurrent.futures
 import json
 import os
@@ -17,6 +18,7 @@ import time
 import urllib.error
 import urllib.request
 
+import nats
 import pytest
 from pyVmomi import vim, vmodl
 
@@ -74,6 +76,29 @@ def test_a_killed_nats_server(own):
         finally:
             watcher.kill()
         assert "powered_off" in output
+        # What happened while the server was gone was kept for it: twice off and on again, then once more.
+        eventually(lambda: kept(before, "powered_off") == 3, "the stream has every event")
+
+
+def kept(monitor, what):
+    """How many events of a kind the bus keeps, read as a monitor does."""
+    async def count():
+        client = await nats.connect(monitor["url"], user=monitor["user"], password=monitor["password"], allow_reconnect=False)
+        inbox = client.new_inbox()
+        found = await client.subscribe(inbox)
+        await client.publish("$JS.API.DIRECT.GET.EVENTS", b'{"seq":1,"batch":1000}', reply=inbox)
+        subjects = []
+        try:
+            while message := await found.next_msg(timeout=1):
+                if "Nats-Subject" not in (message.headers or {}):
+                    break
+                subjects.append(message.headers["Nats-Subject"])
+        except TimeoutError:
+            pass
+        await client.close()
+        return sum(subject.endswith(what) for subject in subjects)
+
+    return asyncio.run(count())
 
 
 def test_kill_9_leaves_no_nats_server(own):

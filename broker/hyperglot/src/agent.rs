@@ -23,6 +23,8 @@ use union::{Clock, Ids, Kind, Value, pb::Connection};
 /// How long the start waits for a hypervisor before it goes on without its facts.
 const SETTLE: Duration = Duration::from_secs(20);
 
+/// How long the bus is given for the last events.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How often something that is waited for is looked for.
 pub const LOOK: Duration = Duration::from_millis(200);
 
@@ -236,9 +238,12 @@ impl Agent {
         }
     }
 
-    /// Stops telling the bus.
-    pub fn stop_publishing(&self) {
-        drop(self.publishing.lock().take());
+    /// Tells the bus what it has not heard yet, then no more.
+    pub async fn stop_publishing(&self) {
+        let publishing = self.publishing.lock().take();
+        if let Some(publishing) = publishing {
+            publishing.finish(&self.chronicle, LAST_WORDS).await;
+        }
     }
 }
 

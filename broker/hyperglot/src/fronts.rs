@@ -26,6 +26,7 @@ use std::{
     },
     time::Duration,
 };
+use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 use union::{Kind, ObjectId};
 
@@ -153,7 +154,11 @@ impl Fronts {
         };
         let serving = vsphere::front::serve(listener, deps).map_err(Failure::other)?;
         // What happens to objects is told once, by the agent; who logs in only a front knows.
-        let logins = agent.publisher.clone().events(Arc::clone(serving.chronicle()), "session.");
+        let logins = agent.publisher.clone().events(
+            Arc::clone(serving.chronicle()),
+            "session.",
+            watch::Sender::new(0),
+        );
         let open = Open {
             protocol: config.protocol.clone(),
             view: word,

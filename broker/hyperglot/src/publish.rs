@@ -21,15 +21,18 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
-use tokio::sync::{broadcast::error::RecvError, mpsc};
+use tokio::sync::{broadcast::error::RecvError, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use union::{Kind, ObjectId, Schema};
 
 /// Batches of changes that may wait for the bus.
 const QUEUE: usize = 1_024;
 /// How often new gaps are told.
-const GAPS_EVERY: std::time::Duration = std::time::Duration::from_secs(2);
+const GAPS_EVERY: Duration = Duration::from_secs(2);
+/// How often events are offered again to a bus that does not take them.
+const RETRY: Duration = Duration::from_millis(200);
 
 /// Whose facts they are.
 #[derive(Clone)]
@@ -40,6 +43,18 @@ pub struct Publisher {
     pub domain: Arc<str>,
     /// This agent.
     pub agent: Arc<str>,
+}
+
+/// Lets pass what another try may mend; anything else is told and done with.
+fn given_up(sent: Result<(), BusError>) -> Result<(), BusError> {
+    match sent {
+        Err(e @ (BusError::Disconnected | BusError::Busy | BusError::Timeout | BusError::Closed)) => Err(e),
+        Err(e) => {
+            tracing::warn!(error = %e, "the bus refuses an event");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
 }
 
 struct Tap {
@@ -57,8 +72,20 @@ impl Observer for Tap {
 
 /// Feeds the bus until dropped.
 pub struct Publishing {
+    told: watch::Receiver<i64>,
     _tap: ObserverGuard,
     _stop: tokio_util::sync::DropGuard,
+}
+
+impl Publishing {
+    /// Ends when the bus has every event of `chronicle` that is there now, or after `within`.
+    pub async fn finish(mut self, chronicle: &Chronicle, within: Duration) {
+        let latest = chronicle.latest().map_or(0, |latest| latest.number);
+        let told = tokio::time::timeout(within, self.told.wait_for(|told| *told >= latest)).await;
+        if !matches!(told, Ok(Ok(_))) {
+            tracing::warn!("the last events did not reach the bus");
+        }
+    }
 }
 
 impl Publisher {
@@ -83,47 +110,68 @@ impl Publisher {
             told: HashSet::new(),
         };
         tokio::spawn(stop.clone().run_until_cancelled_owned(facts.run(batches)));
-        tokio::spawn(stop.clone().run_until_cancelled_owned(self.clone().events(Arc::clone(chronicle), "")));
+        let (telling, told) = watch::channel(0);
+        tokio::spawn(stop.clone().run_until_cancelled_owned(self.clone().events(
+            Arc::clone(chronicle),
+            "",
+            telling,
+        )));
         let (inventory, chronicle) = (Arc::clone(inventory), Arc::clone(chronicle));
         tokio::spawn(stop.clone().run_until_cancelled_owned(tell_gaps(inventory, chronicle)));
-        Ok(Publishing { _tap: tap, _stop: stop.drop_guard() })
+        Ok(Publishing { told, _tap: tap, _stop: stop.drop_guard() })
     }
 
-    /// Publishes the events whose word begins with `prefix`, for as long as it is polled.
-    pub async fn events(self, chronicle: Arc<Chronicle>, prefix: &'static str) {
+    /// Publishes the events whose word begins with `prefix`, for as long as it is polled; `told` is the number of the last one that the
+    /// bus is known to have. What a lost link may have swallowed is published again under the same id.
+    pub async fn events(self, chronicle: Arc<Chronicle>, prefix: &'static str, told: watch::Sender<i64>) {
         let mut news = chronicle.subscribe();
-        let mut last = 0;
+        let mut out = false;
         loop {
-            match news.recv().await {
-                // Caught up on already.
-                Ok(event) if event.number <= last => {}
-                Ok(event) => {
-                    last = event.number;
-                    if event.what.starts_with(prefix) {
-                        self.event(chronicle.inventory().schema(), &event).await;
+            if let Err(RecvError::Closed) = news.recv().await {
+                return;
+            }
+            // The chronicle keeps more than a subscription does.
+            while chronicle.latest().is_some_and(|latest| latest.number > *told.borrow()) {
+                let before = *told.borrow();
+                match self.events_after(&chronicle, prefix, before).await {
+                    Ok(last) => {
+                        if std::mem::take(&mut out) {
+                            tracing::info!("the bus has every event again");
+                        }
+                        told.send_replace(last);
+                    }
+                    Err(BusError::Closed) => return,
+                    Err(e) => {
+                        if !std::mem::replace(&mut out, true) {
+                            tracing::warn!(error = %e, "events wait for the bus");
+                        }
+                        tokio::time::sleep(RETRY).await;
                     }
                 }
-                // The chronicle keeps more than a subscription does: catch up from it.
-                Err(RecvError::Lagged(lost)) => {
-                    tracing::warn!(
-                        lost,
-                        "events come faster than the bus takes them; catching up from the chronicle"
-                    );
-                    news = news.resubscribe();
-                    let missed =
-                        chronicle.query(&chronicle::Filter { after: Some(last), ..Default::default() });
-                    last = missed.iter().map(|e| e.number).fold(last, i64::max);
-                    for event in missed.iter().filter(|e| e.what.starts_with(prefix)) {
-                        self.event(chronicle.inventory().schema(), event).await;
-                    }
-                }
-                Err(RecvError::Closed) => return,
             }
         }
     }
 
-    /// Publishes one event.
-    pub async fn event(&self, schema: &Schema, event: &chronicle::Entry) {
+    /// Publishes what is numbered above `told`; the number of the last.
+    async fn events_after(&self, chronicle: &Chronicle, prefix: &str, told: i64) -> Result<i64, BusError> {
+        let waiting = chronicle.query(&chronicle::Filter { after: Some(told), ..Default::default() });
+        let lost = waiting.first().map_or(0, |first| first.number - told - 1);
+        if lost > 0 && told > 0 {
+            tracing::warn!(lost, "events that the bus has not seen are no longer kept");
+        }
+        let mut any = false;
+        for event in waiting.iter().filter(|e| e.what.starts_with(prefix)) {
+            self.event(chronicle.inventory().schema(), event).await?;
+            any = true;
+        }
+        if any {
+            given_up(self.bus.flush().await)?;
+        }
+        Ok(waiting.last().map_or(told, |last| last.number))
+    }
+
+    /// Publishes one event; an error is one that passes.
+    async fn event(&self, schema: &Schema, event: &chronicle::Entry) -> Result<(), BusError> {
         let (kind, what) = event.what.split_once('.').unwrap_or(("event", &event.what));
         let object = event.object.map(|o| o.uuid.to_string()).unwrap_or_default();
         let cloud = CloudEvent {
@@ -138,9 +186,7 @@ impl Publisher {
             (Ok(subject), Ok(headers)) => self.bus.publish(&subject, headers, cloud.data).await,
             (Err(e), _) | (_, Err(e)) => Err(e),
         };
-        if let Err(e) = sent {
-            tracing::debug!(what = &*event.what, error = %e, "an event did not reach the bus");
-        }
+        given_up(sent)
     }
 
     async fn task(&self, schema: &Schema, change: &Change) {

@@ -96,7 +96,7 @@ async fn serve(config: &Config, with: &With, fronts: &Arc<Fronts>) -> Result<(),
 async fn close(agent: &Agent, fronts: &Fronts, link: Link) {
     fronts.drain(PATIENCE).await;
     agent.owner.drain(PATIENCE).await;
-    agent.stop_publishing();
+    agent.stop_publishing().await;
     if let Err(e) = link.bus.drain(Duration::from_secs(2)).await {
         tracing::debug!(error = %e, "the bus was closed before everything was answered");
     }
