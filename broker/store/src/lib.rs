@@ -33,7 +33,7 @@ pub mod repair;
 mod row;
 mod seal;
 pub mod sessions;
-pub mod store;
+mod store;
 pub mod table;
 #[cfg(test)]
 mod testing;
@@ -47,5 +47,5 @@ pub use file::FileStore;
 pub use medium::{FileMedium, Medium};
 pub use memory::MemoryStore;
 pub use row::Blob;
-pub use store::{Health, Scan, Store, wait};
+pub use store::{Health, Row, Scan, Store, wait};
 pub use table::Table;
