@@ -18,6 +18,7 @@ pub async fn run(config: Option<PathBuf>, subject: String, count: Option<u64>) -
     while left > 0 {
         match messages.next().await {
             None => return Err(Failure::other("the bus closed the connection")),
+            Some(Delivery::Lagged(0)) => eprintln!("(the bus was away: messages may be missing)"),
             Some(Delivery::Lagged(lost)) => eprintln!("(lost {lost} messages: this terminal is too slow)"),
             Some(Delivery::Message(message)) => {
                 left -= 1;
