@@ -212,6 +212,16 @@ def test_numbers_that_are_none(log_in, number):
         assert client.call(method, collector, f"<maxCount>{number}</maxCount>").fault == "InvalidArgument", method
 
 
+@pytest.mark.parametrize("time", ["x", "", "99999-99-99T99:99:99Z", "2026-02-30T00:00:00Z", "1"])
+def test_times_that_are_none(log_in, time):
+    """A time that cannot be read does not widen what is found."""
+    client = log_in()
+    for name in ("beginTime", "endTime"):
+        span = f"<filter><time><{name}>{time}</{name}></time></filter>"
+        assert client.call("QueryEvents", EVENTS, span).fault == "InvalidArgument"
+        assert client.call("CreateCollectorForEvents", EVENTS, span).fault == "InvalidArgument"
+
+
 @pytest.mark.parametrize("version", ["x", "-1", "0", "999999", "1,2", "\u202e", "9" * 50])
 def test_versions_that_nobody_gave(log_in, version):
     client = log_in()

@@ -105,8 +105,8 @@ impl About {
             about.entity = Some((call.fact(&reference)?, depth));
         }
         if let Some(time) = filter.child("time") {
-            about.from_ms = time.child("beginTime").and_then(Element::time);
-            about.to_ms = time.child("endTime").and_then(Element::time);
+            about.from_ms = end_of(time, "beginTime")?;
+            about.to_ms = end_of(time, "endTime")?;
         }
         if let Some(users) = filter.child("userName") {
             about.users = users.children_named("userList").map(|user| user.text().to_owned()).collect();
@@ -134,6 +134,16 @@ impl About {
             Depth::All => catalog.tree().is_below(catalog, object, &record, entity),
         }
     }
+}
+
+/// One end of a span of time; one that cannot be read must not widen what is found.
+fn end_of(time: Element<'_>, name: &str) -> Answer<Option<i64>> {
+    let end = time.child(name);
+    let read = end.map(|end| {
+        let wrong = || Fault::invalid_argument(&format!("filter.time.{name}"), "expected a date and a time");
+        end.time().ok_or_else(wrong)
+    });
+    read.transpose()
 }
 
 #[cfg(test)]
