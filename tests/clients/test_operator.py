@@ -25,9 +25,9 @@ from runner import BINARY, NATS_SERVER
 # -- without a configuration ---------------------------------------------------------------
 
 def without_config(directory, xdg):
-    """`hyperglot up` alone, where no system libvirt can be seen."""
-    hide = 'test ! -d /run/libvirt || mount -t tmpfs none /run/libvirt; exec "$@"'
-    apart = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
+    """`hyperglot up` alone, where no system libvirt can be seen and the usual ports are free."""
+    hide = 'ip link set lo up; test ! -d /run/libvirt || mount -t tmpfs none /run/libvirt; exec "$@"'
+    apart = ["unshare", "--mount", "--net"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount", "--net"]
     environment = dict(os.environ, HOME=str(directory), XDG_RUNTIME_DIR=str(xdg), HYPERGLOT_NATS_SERVER=str(NATS_SERVER))
     for name in ("HYPERGLOT_ADMIN_USER", "HYPERGLOT_ADMIN_PASSWORD", "HYPERGLOT_CONFIG"):
         environment.pop(name, None)
