@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+# A run ends with the last tool's own words.
+MAKEFLAGS += --no-print-directory
 
 PROFILE ?= debug
 cargo_profile := $(if $(filter release,$(PROFILE)),--release,)
