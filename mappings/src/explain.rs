@@ -3,7 +3,7 @@
 use crate::{
     command::{Argument, CommandMap, Effect, GuardValue},
     load::Bundle,
-    object::ObjectMap,
+    object::{ObjectMap, PathError},
     protocol::Protocol,
     render::{Deps, NodeKind},
     report::did_you_mean,
@@ -22,8 +22,12 @@ macro_rules! line {
 pub fn explain(dir: &Path, what: &str) -> Result<String, String> {
     let bundle = Bundle::load(dir).map_err(|report| report.to_string())?;
     let mut out = String::new();
+    let mut wrong = Vec::new();
     for protocol in bundle.protocols() {
-        explain_in(protocol, &bundle, what, &mut out);
+        explain_in(protocol, &bundle, what, &mut out, &mut wrong);
+    }
+    if out.is_empty() && !wrong.is_empty() {
+        return Err(wrong.join("\n"));
     }
     if out.is_empty() {
         let mut names: Vec<&str> = bundle.schema.commands().map(|c| c.name.as_str()).collect();
@@ -40,10 +44,12 @@ pub fn explain(dir: &Path, what: &str) -> Result<String, String> {
     Ok(out)
 }
 
-fn explain_in(protocol: &Protocol, bundle: &Bundle, what: &str, out: &mut String) {
+fn explain_in(protocol: &Protocol, bundle: &Bundle, what: &str, out: &mut String, wrong: &mut Vec<String>) {
     let (head, path) = what.split_once('.').map_or((what, None), |(a, b)| (a, Some(b)));
     if let Some(map) = protocol.object(head) {
-        object(protocol, map, path, &bundle.schema, out);
+        if let Err(error) = object(protocol, map, path, &bundle.schema, out) {
+            wrong.push(format!("{} {head}: {error}", protocol.name));
+        }
     }
     if let Some((message, rows)) = protocol.items.get(head) {
         let message = bundle.schema.get(*message).map_or("?", |m| m.name.as_str());
@@ -65,34 +71,35 @@ fn explain_in(protocol: &Protocol, bundle: &Bundle, what: &str, out: &mut String
     }
 }
 
-fn object(protocol: &Protocol, map: &ObjectMap, path: Option<&str>, union: &Schema, out: &mut String) {
+fn object(
+    protocol: &Protocol,
+    map: &ObjectMap,
+    path: Option<&str>,
+    union: &Schema,
+    out: &mut String,
+) -> Result<(), PathError> {
     let message = union.get(map.union).map_or("?", |m| m.name.as_str());
     let Some(path) = path else {
         line!(out, "{} {} shows the union message {message}", protocol.name, map.native_type);
         for row in map.rows() {
             line!(out, "  {:52} = {}  [{}]  {}", row.path, row.text, row.class, row.at);
         }
-        return;
+        return Ok(());
     };
-    let selection = match map.select(path, VersionIndex::NEWEST) {
-        Ok(selection) => selection,
-        Err(error) => {
-            line!(out, "{} {}: {error}", protocol.name, map.native_type);
-            return;
-        }
-    };
+    let selection = map.select(path, VersionIndex::NEWEST)?;
     line!(out, "{} {}.{path}", protocol.name, map.native_type);
     let since = protocol.native.versions().get(usize::from(selection.since.0)).map_or("the oldest", |v| v);
     line!(out, "  valid since version {since}");
     if !selection.is_mapped() {
         line!(out, "  no row shows it: it is always unset");
-        return;
+        return Ok(());
     }
     for row in map.rows().iter().filter(|r| within(&r.path, path)) {
         line!(out, "  row `{}` = `{}`  [{}]  {}", row.path, row.text, row.class, row.at);
         items(map, row, path, out);
     }
     deps(selection.deps(), map.union, union, out);
+    Ok(())
 }
 
 /// Of a list's row: the rows of its items that the rest of the path names.
@@ -240,7 +247,7 @@ mod tests {
         assert!(!text.contains("    Nic"), "{text}");
         assert!(says("Machine.picture").contains("no row shows it"));
         assert!(says("Machine.config.note").contains("valid since version 3.0"));
-        assert!(says("Machine.nope").contains("has no property `nope`"));
+        assert!(explain(&testdata(), "Machine.nope").unwrap_err().contains("has no property `nope`"));
         assert!(says("Disk").contains("makes items of lists of the union message Disk"));
     }
 

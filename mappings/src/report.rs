@@ -88,7 +88,8 @@ impl fmt::Display for Report {
         for diagnostic in &self.diagnostics {
             writeln!(f, "{diagnostic}")?;
         }
-        write!(f, "{} errors, {} warnings", self.errors(), self.warnings())
+        let counted = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+        write!(f, "{}, {}", counted(self.errors(), "error"), counted(self.warnings(), "warning"))
     }
 }
 
@@ -259,7 +260,7 @@ mod tests {
         let report = findings.report();
         assert_eq!(
             report.to_string(),
-            "error: no such key\n  --> a.toml:2:1\n   | key = 'äb'\n   = help: use `x`\n\n1 errors, 0 warnings"
+            "error: no such key\n  --> a.toml:2:1\n   | key = 'äb'\n   = help: use `x`\n\n1 error, 0 warnings"
         );
     }
 }
