@@ -46,10 +46,10 @@ pub fn explain(dir: &Path, what: &str) -> Result<String, String> {
 
 fn explain_in(protocol: &Protocol, bundle: &Bundle, what: &str, out: &mut String, wrong: &mut Vec<String>) {
     let (head, path) = what.split_once('.').map_or((what, None), |(a, b)| (a, Some(b)));
-    if let Some(map) = protocol.object(head) {
-        if let Err(error) = object(protocol, map, path, &bundle.schema, out) {
-            wrong.push(format!("{} {head}: {error}", protocol.name));
-        }
+    if let Some(map) = protocol.object(head)
+        && let Err(error) = object(protocol, map, path, &bundle.schema, out)
+    {
+        wrong.push(format!("{} {head}: {error}", protocol.name));
     }
     if let Some((message, rows)) = protocol.items.get(head) {
         let message = bundle.schema.get(*message).map_or("?", |m| m.name.as_str());
