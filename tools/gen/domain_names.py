@@ -67,15 +67,16 @@ def collect(pattern, defines, out, done):
             collect(item, defines, out, done)
 
 
-def main():
+def lines(schema):
+    """The file's lines, from the path of `domain.rng`."""
     defines, starts, out = {}, [], {}
-    load(Path(sys.argv[1]), defines, starts, set())
+    load(schema, defines, starts, set())
     for item in inside([start for start in starts if start.find(".//*[@name='domain']") is not None], defines, set()):
         collect(item, defines, out, set())
-    print("# Names of libvirt's domain documents, from its RelaxNG schema. Written by tools/gen/domain_names.py; not edited by hand.")
+    yield "# Names of libvirt's domain documents, from its RelaxNG schema. Written by tools/gen/domain_names.py; not edited by hand."
     for name in sorted(out):
-        print(f"{name}: {' '.join(sorted(out[name]))}".rstrip())
+        yield f"{name}: {' '.join(sorted(out[name]))}".rstrip()
 
 
 if __name__ == "__main__":
-    main()
+    print("\n".join(lines(Path(sys.argv[1]))))

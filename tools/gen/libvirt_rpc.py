@@ -15,11 +15,15 @@ import re
 import tarfile
 import tempfile
 
+import domain_names
 from sources import GenError, guarded, run, verified, write
 
 PACKAGE, VERSION, SUITES = "libvirt", "9.0.0-4+deb12u2", {"bookworm", "bookworm-updates", "bookworm-security"}
 ARCHIVE, TOP = "libvirt_9.0.0.orig.tar.xz", "libvirt-9.0.0"
 RESULT = "mappings/libvirt/schema/remote.schema"
+# The RelaxNG schema of domain documents, with the files it includes beside it.
+SCHEMAS, DOMAIN_SCHEMA = "src/conf/schemas", "src/conf/schemas/domain.rng"
+NAMES = "mappings/libvirt/domain.names"
 PROCEDURES = 443
 
 # The files read, with their checksums. The headers give numbers that the descriptions use by name; the protocols are read in this order.
@@ -244,7 +248,8 @@ def download(directory):
     run([*apt, "update"], "reading the list of source packages", hint, cwd=here)
     run([*apt, "source", "--download-only", f"{PACKAGE}={VERSION}"], f"fetching {PACKAGE} {VERSION}", hint, cwd=here)
     with tarfile.open(here / ARCHIVE) as archive:
-        for path in (*HEADERS, *PROTOCOLS):
+        schemas = [name.removeprefix(f"{TOP}/") for name in archive.getnames() if name.startswith(f"{TOP}/{SCHEMAS}/") and name.endswith(".rng")]
+        for path in (*HEADERS, *PROTOCOLS, *schemas):
             member = archive.extractfile(f"{TOP}/{path}")
             (here / TOP / path).parent.mkdir(parents=True, exist_ok=True)
             (here / TOP / path).write_bytes(member.read())
@@ -252,7 +257,7 @@ def download(directory):
 
 
 def main():
-    options = argparse.ArgumentParser(description="Imports libvirt's RPC schema.")
+    options = argparse.ArgumentParser(description="Imports libvirt's RPC schema and the names of its domain documents.")
     options.add_argument("--source", type=pathlib.Path, help=f"an unpacked {PACKAGE} {VERSION} source tree")
     options = options.parse_args()
     protocol = Protocol()
@@ -261,11 +266,13 @@ def main():
         texts = {}
         for path, sha256 in (HEADERS | PROTOCOLS).items():
             texts[path] = verified(path, (tree / path).read_bytes(), sha256).decode()
+        names = list(domain_names.lines(tree / DOMAIN_SCHEMA))
     for path in HEADERS:
         protocol.borrowed |= header_constants(texts[path])
     for path in PROTOCOLS:
         protocol.read(texts[path])
     write(RESULT, list(protocol.lines()))
+    write(NAMES, names)
 
 
 if __name__ == "__main__":
