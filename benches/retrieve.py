@@ -129,7 +129,9 @@ def start_vcsim(program, vms, place):
     begin = time.monotonic()
     args = [program, "-l", f"127.0.0.1:{port}", "-tls=false", "-dc", "1", "-cluster", "10", "-host", "1", "-standalone-host", "0",
             "-vm", str(vms // 10), "-autostart=false", "-username", NAME, "-password", PASSWORD]
-    process = subprocess.Popen(args, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # What it leaves behind goes with the place.
+    env = dict(os.environ, TMPDIR=str(place))
+    process = subprocess.Popen(args, cwd=place, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(port, process, 1200)
     return process, port, time.monotonic() - begin
 
