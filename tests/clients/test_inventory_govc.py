@@ -84,10 +84,10 @@ def test_keyed_paths(govc, web01):
         assert govc("object.collect", "-s", "vm/web01", path) == label
 
 
-def test_an_invalid_path_gives_nothing(govc, web01):
-    """govc passes the missingSet over; that it holds InvalidProperty is the sweep's to check."""
+def test_an_invalid_path_is_refused(govc, web01):
     asked = govc.run("object.collect", "-s", "vm/web01", "config.nonsense")
-    assert asked.stdout.strip() == ""
+    assert asked.returncode != 0
+    assert asked.stdout.strip() == "" and "config.nonsense" in asked.stderr
 
 
 def test_a_machine_that_is_not_there(govc):

@@ -49,6 +49,31 @@ pub(crate) struct StepPlan {
     pub(crate) hops: Vec<(Slot, Kind, SlotSet, Bits)>,
 }
 
+impl FilterSpec {
+    /// Whether every path is one of the type it is asked of; the product refuses the whole call otherwise, naming the path. What only
+    /// the client's version does not have yet is told as missing, object by object.
+    ///
+    /// # Errors
+    /// `InvalidProperty`.
+    pub(crate) fn check(&self, catalog: &Catalog) -> Result<(), Fault> {
+        let asked = self.sets.iter().flat_map(|set| set.paths.iter().map(|path| (&set.ty, path)));
+        let followed = self.steps.iter().map(|step| (&step.ty, &step.path));
+        match asked.chain(followed).find(|(ty, path)| !has_path(catalog, ty, path)) {
+            Some((_, path)) => Err(Fault::invalid_property(path)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Of a type without rows only the first step of a path is known.
+fn has_path(catalog: &Catalog, ty: &str, path: &str) -> bool {
+    if let Some(map) = catalog.managed(ty).and_then(|ty| catalog.map(ty)) {
+        return map.select(path, catalog.newest()).is_ok();
+    }
+    let first = path.split(['.', '[']).next().unwrap_or(path);
+    catalog.native().lookup(ty).is_none_or(|def| def.field(first).is_some())
+}
+
 impl Plan {
     /// The properties that `spec` asks of objects shown by `map`; `None`: none of its property sets is about them.
     pub(crate) fn new(

@@ -109,6 +109,7 @@ async fn gather(call: &Call<'_>) -> Answer<VecDeque<Part>> {
     let made = Locked { workshop: &call.front.workshop, session: call.session_key() };
     for element in call.arguments("specSet") {
         let spec = Arc::new(FilterSpec::read(element, call.version)?);
+        spec.check(call.catalog())?;
         let found = walk(&Ground { catalog: call.catalog(), made: &made }, &spec)?;
         selected += found.members.len();
         if selected > limits::SELECTED {

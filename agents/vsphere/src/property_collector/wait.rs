@@ -222,6 +222,7 @@ pub(crate) fn create_filter(call: &Call<'_>) -> Answer<Reply> {
     let collector = super::collector(call)?;
     let element = call.argument("spec").ok_or_else(|| Fault::invalid_argument("spec", "it is required"))?;
     let spec = Arc::new(super::FilterSpec::read(element, call.version)?);
+    spec.check(call.catalog())?;
     let partial = call.argument("partialUpdates").and_then(Element::bool).unwrap_or(false);
     let session = call.session()?;
     let mut workshop = call.front.workshop.lock();

@@ -458,8 +458,11 @@ async fn selects_more_properties_than_there_are_bits() {
 async fn writes_updates_to_the_letter() {
     let rig = Rig::fleet();
     let cookie = rig.login("admin").await;
-    let read = "<spec><propSet><type>Folder</type><pathSet>name</pathSet><pathSet>parent</pathSet><pathSet>nonsense</pathSet></propSet>\
+    let read = "<spec><propSet><type>Folder</type><pathSet>name</pathSet><pathSet>parent</pathSet></propSet>\
                 <objectSet><obj type=\"Folder\">group-v1</obj></objectSet></spec><partialUpdates>false</partialUpdates>";
+    let nonsense = read.replace("<pathSet>parent", "<pathSet>nonsense");
+    let refused = rig.call(Some(&cookie), "CreateFilter", COLLECTOR, &nonsense).await;
+    assert_eq!((refused.fault().as_str(), refused.text("name").as_str()), ("InvalidProperty", "nonsense"));
     let filter = rig.call(Some(&cookie), "CreateFilter", COLLECTOR, read).await.text("returnval");
     let first = rig.check(&cookie, "", None).await;
     let expected = format!(
@@ -468,9 +471,7 @@ async fn writes_updates_to_the_letter() {
          <WaitForUpdatesExResponse xmlns=\"urn:vim25\"><returnval><version>1</version><filterSet><filter type=\"PropertyFilter\">{filter}\
          </filter><objectSet><kind>enter</kind><obj type=\"Folder\">group-v1</obj><changeSet><name>name</name><op>assign</op>\
          <val xsi:type=\"xsd:string\">vm</val></changeSet><changeSet><name>parent</name><op>assign</op>\
-         <val type=\"Datacenter\" xsi:type=\"ManagedObjectReference\">datacenter-1</val></changeSet><missingSet><path>nonsense</path>\
-         <fault><fault xsi:type=\"InvalidProperty\"><name>nonsense</name></fault><localizedMessage>The property 'nonsense' does not exist \
-         on the object's type</localizedMessage></fault></missingSet></objectSet></filterSet></returnval></WaitForUpdatesExResponse>\
+         <val type=\"Datacenter\" xsi:type=\"ManagedObjectReference\">datacenter-1</val></changeSet></objectSet></filterSet></returnval></WaitForUpdatesExResponse>\
          </soapenv:Body></soapenv:Envelope>"
     );
     assert_eq!(first.body, expected);
