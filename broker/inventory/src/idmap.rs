@@ -107,7 +107,7 @@ impl IdMap {
 
     /// The native id of an object, given out by `form` at first sight. In the form `{n}` is the next number of that form, from 1, and
     /// `{uuid}` the object's uuid: `vm-{n}`, `session[{uuid}]`. A form without either names one object for ever; when it is taken, a
-    /// number is put behind it. `None`: the id could not be kept, so the object has none for now.
+    /// number is put behind it. `None`: the id could not be kept, so the object has none until it can be.
     pub fn native(&self, id: ObjectId, form: &str) -> Option<Arc<str>> {
         if let Some(known) = self.known(id) {
             return Some(known);
