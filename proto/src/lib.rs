@@ -7,14 +7,18 @@
 //! codec     record <-> protobuf bytes
 //! id        object ids, `<kind>:<uuid>`
 //! command   a command as a record, with its class
+//! plan      what a lowered command comes down to: native calls, edit scripts, what they rely on
 //! clock     time and ids, injected
+//! fail      named places where a test may end the process
 //! ```
 #![forbid(unsafe_code)]
 
 pub mod clock;
 pub mod codec;
 pub mod command;
+pub mod fail;
 pub mod id;
+pub mod plan;
 pub mod record;
 pub mod schema;
 pub mod value;
@@ -28,6 +32,7 @@ pub mod pb {
 pub use clock::{Clock, Ids};
 pub use command::{Command, CommandId, Origin};
 pub use id::{Kind, ObjectId};
+pub use plan::{NativeCall, Plan, StepKind};
 pub use record::Record;
 pub use schema::{FieldType, MessageId, Schema, Slot, SlotSet};
 pub use value::Value;

@@ -120,6 +120,8 @@ impl Value {
             Some(K::StringValue(v)) => Value::str(v),
             Some(K::BytesValue(v)) => Value::Bytes(Arc::from(v.as_slice())),
             Some(K::RefValue(v)) => v.parse().map_or(Value::Absent, Value::Ref),
+            // Its schema is not known here: see `plan::value_from_pb`.
+            Some(K::RecordValue(_)) => Value::Absent,
             Some(K::ListValue(v)) => Value::list(v.items.iter().map(Value::from_pb)),
         }
     }

@@ -16,16 +16,20 @@
 //! Limits: 64 commands wait in a lane, 4,096 in an owner; one more is answered Busy at once.
 #![forbid(unsafe_code)]
 
+pub mod commands;
 pub mod owner;
 mod perform;
 pub mod queue;
+pub mod recorder;
 pub mod rules;
 pub mod target;
 pub mod ticket;
 
+pub use commands::Commands;
 pub use mapping::{NativeCall, StepKind};
 pub use owner::{Limits, Owner, Reply};
 pub use queue::Conflict;
+pub use recorder::{Intended, Recorder};
 pub use rules::Rules;
 pub use target::{Progress, Target, TargetError};
-pub use ticket::Ticket;
+pub use ticket::{Ending, Ticket};

@@ -280,7 +280,13 @@ impl Target for Libvirt {
     /// Ends the domain's job, for example the saving of its memory. A domain without one says no, which is as good.
     async fn abort(&self, object: ObjectId, deadline: Instant) -> Result<(), TargetError> {
         let args = vec![(Arc::from("dom"), Value::Ref(object))];
-        let call = NativeCall { call: Arc::from("DomainAbortJob"), args, is: StepKind::Once, undo: None };
+        let call = NativeCall {
+            call: Arc::from("DomainAbortJob"),
+            args,
+            is: StepKind::Once,
+            undo: None,
+            script: None,
+        };
         self.perform(object, &call, deadline, Arc::new(|_| {})).await.map(drop)
     }
 }

@@ -49,7 +49,13 @@ impl Rules for Table {
 
     fn lower(&self, _: &str, command: &Command, _: &Record, _: &Inventory) -> Result<Vec<NativeCall>, Cause> {
         let args = vec![(Arc::from("vm"), Value::Ref(command.object))];
-        Ok(vec![NativeCall { call: Arc::clone(&command.verb), args, is: StepKind::Idempotent, undo: None }])
+        Ok(vec![NativeCall {
+            call: Arc::clone(&command.verb),
+            args,
+            is: StepKind::Idempotent,
+            undo: None,
+            script: None,
+        }])
     }
 
     fn expected(&self, _: &str, command: &Command, object: &Record, _: &Inventory) -> Option<bool> {
@@ -318,7 +324,8 @@ async fn the_effect_log_is_on_the_disk_before_anybody_sees_the_effect() {
     };
     let sim = connect(config, &inventory, &clock, &ids).expect("set up");
     let vm = inventory.ids(Kind::Vm)[0];
-    let call = NativeCall { call: "Reset".into(), args: Vec::new(), is: StepKind::Once, undo: None };
+    let call =
+        NativeCall { call: "Reset".into(), args: Vec::new(), is: StepKind::Once, undo: None, script: None };
     let deadline = Instant::now() + Duration::from_secs(5);
     sim.perform(vm, &call, deadline, Arc::new(|_| {})).await.expect("done");
     assert_eq!(std::fs::read_to_string(&path).expect("written"), format!("1 Reset {vm}\n"));

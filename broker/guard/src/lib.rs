@@ -20,6 +20,7 @@ pub mod first;
 mod guard;
 pub mod hash;
 pub mod limiter;
+pub mod pass;
 pub mod secret;
 pub mod users;
 
@@ -27,5 +28,6 @@ pub use first::{FirstAdmin, first_admin};
 pub use guard::{Guard, LoginError, Principal, Settings};
 pub use hash::Cost;
 pub use limiter::Limits;
+pub use pass::{Applicant, Grant, Logins, Pass, Tree};
 pub use secret::Secret;
 pub use users::{Role, Users, UsersError};

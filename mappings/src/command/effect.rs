@@ -7,32 +7,11 @@ use crate::{
     reader::Reader,
 };
 use std::sync::Arc;
+pub use union::plan::{NativeCall, StepKind};
 use union::{
-    Kind, ObjectId, Record, Slot, SlotSet, Value,
+    Kind, ObjectId, Record, Slot, SlotSet,
     command::{Cause, Code},
 };
-
-/// Whether a call may be sent again when its answer is lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StepKind {
-    /// Twice is as good as once.
-    Idempotent,
-    /// At most once.
-    Once,
-}
-
-/// One call of a target. Values are union values: the target writes object ids in its own way.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NativeCall {
-    /// The call, for example `DomainCreate`.
-    pub call: Arc<str>,
-    /// Its arguments by name, in the order of the mapping file.
-    pub args: Vec<(Arc<str>, Value)>,
-    /// Whether it may be repeated.
-    pub is: StepKind,
-    /// What takes it back.
-    pub undo: Option<Box<NativeCall>>,
-}
 
 /// `[effect.VERB]`, compiled.
 #[derive(Debug)]
@@ -76,6 +55,7 @@ impl Call {
             args: args.filter(|(_, v)| !v.is_absent()).collect(),
             is,
             undo: None,
+            script: None,
         }
     }
 }

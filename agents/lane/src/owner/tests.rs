@@ -184,7 +184,13 @@ impl Rules for Table {
             "Reset" => "Reset",
             other => return Err(Cause::new(Code::NotSupported, format!("no {other}"))),
         };
-        Ok(vec![NativeCall { call: Arc::from(call), args: Vec::new(), is: StepKind::Idempotent, undo: None }])
+        Ok(vec![NativeCall {
+            call: Arc::from(call),
+            args: Vec::new(),
+            is: StepKind::Idempotent,
+            undo: None,
+            script: None,
+        }])
     }
 
     fn expected(&self, _: &str, command: &Command, object: &Record, _: &Inventory) -> Option<bool> {

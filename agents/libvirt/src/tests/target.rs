@@ -90,7 +90,7 @@ impl Bench {
     async fn call(&self, vm: ObjectId, call: &str, more: &[(&str, i64)]) -> Result<Value, TargetError> {
         let mut args = vec![(Arc::from("dom"), Value::Ref(vm))];
         args.extend(more.iter().map(|(name, n)| (Arc::from(*name), Value::Int(*n))));
-        let call = NativeCall { call: call.into(), args, is: StepKind::Idempotent, undo: None };
+        let call = NativeCall { call: call.into(), args, is: StepKind::Idempotent, undo: None, script: None };
         let progress: Progress = Arc::new(|_| {});
         self.target.perform(vm, &call, Instant::now() + Duration::from_secs(30), progress).await
     }
