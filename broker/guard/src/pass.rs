@@ -62,6 +62,10 @@ pub trait Logins: Send + Sync + std::fmt::Debug {
     /// Begins a session.
     async fn login(&self, applicant: Applicant<'_>) -> Result<Pass, LoginError>;
 
+    /// Begins another session of the same principal, for a client that was given the right to by a live session (a clone ticket): without a
+    /// password, with the same permissions. [`LoginError::Wrong`]: the session that is shown has ended.
+    async fn again(&self, pass: &Pass, remote: IpAddr) -> Result<Pass, LoginError>;
+
     /// Goes on with a session that began at another front or before a restart, by the secret its client holds; `None`: there is none.
     async fn resume(&self, key: &Secret, protocol: &str) -> Result<Option<Pass>, LoginError>;
 
