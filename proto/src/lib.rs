@@ -21,6 +21,7 @@ pub mod id;
 pub mod plan;
 pub mod record;
 pub mod schema;
+mod sealed;
 pub mod value;
 
 /// The generated protobuf messages of `union/v1/*.proto`.
