@@ -6,11 +6,12 @@
 //!    └────────────────────► Restarting           └──► Failed
 //! any ──stop──► Stopped
 //! ```
-//! The child listens on 127.0.0.1 only, on a port and with credentials that stay the same over restarts, and ends
+//! The child listens on 127.0.0.1, or with TLS where agents of other machines are to reach it, on a port and with credentials that stay the same over restarts, and ends
 //! when this process ends, however that happens.
 
 use std::fmt;
 use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,12 +22,14 @@ use union::clock::Ids;
 
 use crate::nats::{Login, NatsOptions};
 
+mod accounts;
 mod files;
 mod find;
 mod spawn;
 mod supervise;
 
-use files::{Files, Secrets};
+pub use accounts::{AgentAccount, AgentPermissions, JOIN_INBOX, engine_service, inbox, permissions};
+use files::{Files, Secrets, Server};
 
 /// How often the server must greet.
 const PROBE: Duration = Duration::from_secs(5);
@@ -40,12 +43,39 @@ pub struct ChildConfig {
     pub port: u16,
     /// The nats-server program; without it the usual places are searched.
     pub program: Option<PathBuf>,
+    /// Where it listens; beyond loopback only with TLS.
+    pub listen: IpAddr,
+    /// With what it speaks TLS.
+    pub tls: Option<ServerTls>,
+    /// The domain whose subjects agents may use.
+    pub domain: String,
+    /// Agents that may connect.
+    pub agents: Vec<AgentAccount>,
+}
+
+/// The PEM files of a server that speaks TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerTls {
+    /// Its certificate.
+    pub certificate: PathBuf,
+    /// The key of it.
+    pub key: PathBuf,
+    /// Who signed it: what clients trust.
+    pub ca: PathBuf,
 }
 
 impl ChildConfig {
     /// A child under `data_dir` on `port`, its program searched.
     pub fn new(data_dir: impl Into<PathBuf>, port: u16) -> Self {
-        Self { data_dir: data_dir.into(), port, program: None }
+        Self {
+            data_dir: data_dir.into(),
+            port,
+            program: None,
+            listen: Ipv4Addr::LOCALHOST.into(),
+            tls: None,
+            domain: "default".to_owned(),
+            agents: Vec::new(),
+        }
     }
 }
 
@@ -73,19 +103,21 @@ pub enum ChildState {
 /// What a monitor needs to connect.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MonitorCredentials {
-    /// `nats://127.0.0.1:<port>`.
+    /// `nats://127.0.0.1:<port>`, `tls://…` where agents of other machines may connect.
     pub url: String,
     /// The user.
     pub user: String,
     /// Its password; not shown by Debug.
     pub password: String,
+    /// With `tls://`: the certificate to trust.
+    pub ca: Option<PathBuf>,
 }
 
 impl MonitorCredentials {
     /// Options to connect as the monitor.
     pub fn options(&self, name: &str) -> NatsOptions {
         let login = Login::Password { user: self.user.clone(), password: self.password.clone() };
-        NatsOptions::new(&self.url, login, name)
+        NatsOptions { ca: self.ca.clone(), ..NatsOptions::new(&self.url, login, name) }
     }
 
     /// The monitor's credentials of a data directory whose child has run, without starting one.
@@ -94,7 +126,7 @@ impl MonitorCredentials {
     /// `File` when there are none yet, or they are unreadable.
     pub fn read(data_dir: &Path, port: u16) -> Result<Self, ChildError> {
         let (port, secrets) = Files::read(data_dir, port)?;
-        Ok(monitor(port, &secrets))
+        Ok(monitor(port, &secrets, Files::of(data_dir).ca()))
     }
 }
 
@@ -167,6 +199,12 @@ pub enum ChildError {
         /// The port.
         port: u16,
     },
+    /// It was to listen to the world without TLS.
+    #[error("the bus is to listen on {listen} without TLS: give it a certificate, or listen on 127.0.0.1")]
+    NotWithoutTls {
+        /// Where.
+        listen: IpAddr,
+    },
     /// It ended six times within a minute.
     #[error("nats-server keeps ending and is not started again; the last time: {why}")]
     KeepsEnding {
@@ -178,8 +216,11 @@ pub enum ChildError {
 /// A supervised nats-server. Dropping it stops the server.
 #[derive(Debug)]
 pub struct NatsChild {
+    server: parking_lot::Mutex<Server>,
     port: u16,
+    files: Files,
     secrets: Secrets,
+    reload: tokio::sync::mpsc::Sender<()>,
     state: watch::Receiver<ChildState>,
     stop: CancellationToken,
     _running: DropGuard,
@@ -215,12 +256,31 @@ impl NatsChild {
         if !spawn::wait_until_free(port).await {
             return Err(ChildError::PortTaken { port });
         }
+        if !config.listen.is_loopback() && config.tls.is_none() {
+            return Err(ChildError::NotWithoutTls { listen: config.listen });
+        }
         let server_name = files::server_name(ids);
-        files.write_config(&server_name, port, &secrets)?;
+        let server = Server {
+            name: server_name.clone(),
+            listen: config.listen,
+            port,
+            tls: config.tls.clone(),
+            domain: config.domain.clone(),
+            agents: config.agents.clone(),
+        };
+        files.write_config(&server, &secrets)?;
+        let (reload, reloads) = tokio::sync::mpsc::channel(1);
         let stop = CancellationToken::new();
         let (sender, mut state) = watch::channel(ChildState::Starting);
-        let plan =
-            supervise::Plan { program, config: files.config(), port, server_name, probe, stop: stop.clone() };
+        let plan = supervise::Plan {
+            program,
+            config: files.config(),
+            port,
+            server_name,
+            probe,
+            stop: stop.clone(),
+            reloads,
+        };
         let running = stop.clone().drop_guard();
         tokio::spawn(supervise::supervise(plan, sender));
         let settled =
@@ -231,24 +291,50 @@ impl NatsChild {
             Err(_) => return Err(ChildError::KeepsEnding { why: "its supervisor ended".to_owned() }),
         }
         drop(settled);
-        Ok(Self { port, secrets, state, stop, _running: running, _lock: lock })
+        let server = parking_lot::Mutex::new(server);
+        Ok(Self { server, port, files, secrets, reload, state, stop, _running: running, _lock: lock })
     }
 
-    /// `nats://127.0.0.1:<port>`.
+    /// `nats://127.0.0.1:<port>`, or `tls://…`.
     pub fn url(&self) -> String {
-        url(self.port)
+        url(self.port, self.files.ca().is_some())
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Lets exactly these agents connect from now on: written, and read by the server at once. One that is left out is disconnected.
+    ///
+    /// # Errors
+    /// `File` when the configuration cannot be written.
+    pub fn admit(&self, agents: Vec<AgentAccount>) -> Result<(), ChildError> {
+        let mut server = self.server.lock();
+        if server.agents == agents {
+            return Ok(());
+        }
+        server.agents = agents;
+        self.files.write_config(&server, &self.secrets)?;
+        // One that waits already will read the same file.
+        self.reload.try_send(()).ok();
+        Ok(())
+    }
+
+    /// The password of the account that asks to join.
+    pub fn join_password(&self) -> &str {
+        &self.secrets.join
     }
 
     /// Options to connect with hyperglot's own account.
     pub fn options(&self, name: &str) -> NatsOptions {
-        let login = Login::Password { user: files::OWN.to_owned(), password: self.secrets.hyperglot.clone() };
-        NatsOptions::new(&self.url(), login, name)
+        own(self.port, &self.secrets, name, self.files.ca())
     }
 
     /// What a monitor needs to connect: it reads `event.> metric.> task.>`, may ask for kept events
     /// (`$JS.API.DIRECT.GET.EVENTS` with `{"seq":1,"batch":1000}`), and publishes nothing.
     pub fn monitor(&self) -> MonitorCredentials {
-        monitor(self.port, &self.secrets)
+        monitor(self.port, &self.secrets, self.files.ca())
     }
 
     /// Where the child stands now.
@@ -278,18 +364,39 @@ impl NatsChild {
 /// `File` when there are no credentials yet, or they are unreadable.
 pub fn own_options(data_dir: &Path, port: u16, name: &str) -> Result<NatsOptions, ChildError> {
     let (port, secrets) = Files::read(data_dir, port)?;
-    Ok(own(port, &secrets, name))
+    Ok(own(port, &secrets, name, Files::of(data_dir).ca()))
 }
 
-fn own(port: u16, secrets: &Secrets, name: &str) -> NatsOptions {
+/// Options of the account that asks to join, given by a token.
+pub fn join_options(url: &str, password: &str, ca: Option<PathBuf>) -> NatsOptions {
+    let login = Login::Password { user: files::JOIN.to_owned(), password: password.to_owned() };
+    NatsOptions {
+        ca,
+        inbox_prefix: JOIN_INBOX.to_owned(),
+        ..NatsOptions::new(url, login, "hyperglot agent, joining")
+    }
+}
+
+/// Options of an agent that has joined.
+pub fn agent_options(url: &str, agent: &str, seed: &str, ca: Option<PathBuf>) -> NatsOptions {
+    let name = format!("hyperglot agent {agent}");
+    NatsOptions {
+        ca,
+        inbox_prefix: inbox(agent),
+        ..NatsOptions::new(url, Login::Nkey(seed.to_owned()), &name)
+    }
+}
+
+fn own(port: u16, secrets: &Secrets, name: &str, ca: Option<PathBuf>) -> NatsOptions {
     let login = Login::Password { user: files::OWN.to_owned(), password: secrets.hyperglot.clone() };
-    NatsOptions::new(&url(port), login, name)
+    NatsOptions { ca: ca.clone(), ..NatsOptions::new(&url(port, ca.is_some()), login, name) }
 }
 
-fn url(port: u16) -> String {
-    format!("nats://127.0.0.1:{port}")
+fn url(port: u16, tls: bool) -> String {
+    format!("{}://127.0.0.1:{port}", if tls { "tls" } else { "nats" })
 }
 
-fn monitor(port: u16, secrets: &Secrets) -> MonitorCredentials {
-    MonitorCredentials { url: url(port), user: files::MONITOR.to_owned(), password: secrets.monitor.clone() }
+fn monitor(port: u16, secrets: &Secrets, ca: Option<PathBuf>) -> MonitorCredentials {
+    let url = url(port, ca.is_some());
+    MonitorCredentials { url, user: files::MONITOR.to_owned(), password: secrets.monitor.clone(), ca }
 }

@@ -41,7 +41,9 @@ mod queue;
 mod server;
 pub mod subject;
 
-pub use child::{ChildConfig, ChildError, ChildState, MonitorCredentials, NatsChild};
+pub use child::{
+    AgentAccount, ChildConfig, ChildError, ChildState, MonitorCredentials, NatsChild, ServerTls,
+};
 pub use cloudevent::CloudEvent;
 pub use error::BusError;
 pub use feed::{FeedChange, FeedEvent, FeedFollower, FeedName, FeedPace, FeedPublisher};

@@ -24,9 +24,9 @@ impl Link {
             return Ok(Link { bus: Arc::new(bus), child: None });
         }
         let child = ChildConfig {
-            data_dir: config.data_dir.clone(),
-            port: config.bus.port.unwrap_or(0),
             program: config.bus.server.clone(),
+            domain: config.domain.clone(),
+            ..ChildConfig::new(&config.data_dir, config.bus.port.unwrap_or(0))
         };
         let child = NatsChild::start(&child, ids).await.map_err(Failure::other)?;
         let bus = NatsBus::connect(&child.options("hyperglot")).await.map_err(Failure::other)?;

@@ -6,14 +6,14 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use union::clock::Ids;
 
-use super::ChildError;
+use super::{AgentAccount, ChildError, ServerTls, accounts};
 use crate::limits::MAX_PAYLOAD;
 use crate::nats::EVENT_STREAM;
 
@@ -21,9 +21,11 @@ use crate::nats::EVENT_STREAM;
 pub(super) const SYSTEM: &str = "system";
 pub(super) const OWN: &str = "hyperglot";
 pub(super) const MONITOR: &str = "monitor";
+pub(super) const JOIN: &str = "join";
 
 const SECRETS: &str = "credentials.json";
 const PORT: &str = "port";
+const CA: &str = "ca.pem";
 
 /// What is secret.
 #[derive(Clone, Serialize, Deserialize)]
@@ -32,12 +34,26 @@ pub(super) struct Secrets {
     pub system: String,
     pub hyperglot: String,
     pub monitor: String,
+    /// Files of an earlier version have none.
+    #[serde(default)]
+    pub join: String,
 }
 
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secrets")
     }
+}
+
+/// What one start of the server is configured with.
+#[derive(Debug, Clone)]
+pub(super) struct Server {
+    pub name: String,
+    pub listen: IpAddr,
+    pub port: u16,
+    pub tls: Option<ServerTls>,
+    pub domain: String,
+    pub agents: Vec<AgentAccount>,
 }
 
 /// The files of one child.
@@ -89,13 +105,15 @@ impl Files {
 
     /// The secrets, made at the first start.
     pub(super) fn secrets(&self, ids: &dyn Ids) -> Result<Secrets, ChildError> {
-        if let Some(secrets) = self.saved_secrets()? {
-            return Ok(secrets);
-        }
-        let secrets = Secrets {
-            system: random_hex(ids, 24),
-            hyperglot: random_hex(ids, 24),
-            monitor: random_hex(ids, 24),
+        let secrets = match self.saved_secrets()? {
+            Some(secrets) if !secrets.join.is_empty() => return Ok(secrets),
+            Some(secrets) => Secrets { join: random_hex(ids, 24), ..secrets },
+            None => Secrets {
+                system: random_hex(ids, 24),
+                hyperglot: random_hex(ids, 24),
+                monitor: random_hex(ids, 24),
+                join: random_hex(ids, 24),
+            },
         };
         let path = self.dir.join(SECRETS);
         let text = serde_json::to_vec_pretty(&secrets)
@@ -142,20 +160,46 @@ impl Files {
     }
 
     /// Writes the server's configuration anew.
-    pub(super) fn write_config(
-        &self,
-        server_name: &str,
-        port: u16,
-        secrets: &Secrets,
-    ) -> Result<(), ChildError> {
-        write_private(&self.config(), self.render(server_name, port, secrets).as_bytes())
+    pub(super) fn write_config(&self, server: &Server, secrets: &Secrets) -> Result<(), ChildError> {
+        let ca = self.dir.join(CA);
+        match &server.tls {
+            Some(tls) => {
+                let pem = fs::read(&tls.ca).map_err(|error| failed("read", &tls.ca, &error))?;
+                write_private(&ca, &pem)?;
+            }
+            None => match fs::remove_file(&ca) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed("remove", &ca, &error));
+                }
+                _ => {}
+            },
+        }
+        write_private(&self.config(), self.render(server, secrets).as_bytes())
+    }
+
+    /// The certificate that the server's own is signed by; `None`: it speaks without TLS.
+    pub(super) fn ca(&self) -> Option<PathBuf> {
+        Some(self.dir.join(CA)).filter(|path| path.exists())
+    }
+
+    /// The files of a child that has run before.
+    pub(super) fn of(data_dir: &Path) -> Files {
+        Files { dir: data_dir.join("bus") }
     }
 
     /// Three accounts: the server's own, ours, and the monitors', who receive what ours exports and may send only
     /// the one question that reads the event stream.
-    fn render(&self, server_name: &str, port: u16, secrets: &Secrets) -> String {
+    fn render(&self, server: &Server, secrets: &Secrets) -> String {
         let store = quote(&self.dir.join("jetstream").to_string_lossy());
-        let name = quote(server_name);
+        let (name, host, port) = (quote(&server.name), quote(&server.listen.to_string()), server.port);
+        let tls = server.tls.as_ref().map_or_else(String::new, |tls| {
+            format!(
+                "tls {{ cert_file: {}, key_file: {}, timeout: 5 }}\n",
+                quote(&tls.certificate.to_string_lossy()),
+                quote(&tls.key.to_string_lossy())
+            )
+        });
+        let others = accounts::render(&server.domain, &server.agents, (JOIN, &secrets.join));
         let replay = quote(&format!("$JS.API.DIRECT.GET.{EVENT_STREAM}"));
         let user = |user: &str, password: &str| {
             format!("{{ user: {}, password: {} }}", quote(user), quote(password))
@@ -165,9 +209,9 @@ impl Files {
         format!(
             r#"# Written at every start; changes here are lost.
 server_name: {name}
-host: "127.0.0.1"
+host: {host}
 port: {port}
-max_payload: {MAX_PAYLOAD}
+{tls}max_payload: {MAX_PAYLOAD}
 logtime: false
 jetstream {{ store_dir: {store}, max_memory_store: 64MB, max_file_store: 4GB }}
 system_account: SYS
@@ -175,7 +219,9 @@ accounts {{
   SYS {{ users: [ {system} ] }}
   HYPERGLOT {{
     jetstream: enabled
-    users: [ {own} ]
+    users: [
+      {own},
+{others}    ]
     exports: [
       {{ stream: "event.>", accounts: [MONITOR] }}
       {{ stream: "metric.>", accounts: [MONITOR] }}
@@ -283,7 +329,16 @@ mod tests {
         let files = Files::open(dir.path()).unwrap();
         let first = files.secrets(&ids).unwrap();
         let port = files.port(0).unwrap();
-        files.write_config("name", port, &first).unwrap();
+        let server = Server {
+            name: "name".into(),
+            listen: Ipv4Addr::LOCALHOST.into(),
+            port,
+            tls: None,
+            domain: "lab".into(),
+            agents: vec![AgentAccount { name: "a".into(), nkey: "UA".into() }],
+        };
+        files.write_config(&server, &first).unwrap();
+        assert!(files.ca().is_none());
         let path = files.dir.join("credentials.json");
         assert_eq!((mode(&path), mode(&files.config()), mode(&files.dir)), (0o600, 0o600, 0o700));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();

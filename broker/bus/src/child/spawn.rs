@@ -2,7 +2,7 @@
 //!
 //! It is started through a small shell script that outlives us: the script's standard input is a pipe from us.
 //! When the pipe closes, be it that we were killed outright, the script stops the server. The same pipe carries
-//! the words `term` and `kill`, so that no signal has to be sent from here.
+//! the words `term`, `kill` and `reload`, so that no signal has to be sent from here.
 //!
 //! ```text
 //! hyperglot ──stdin (words; end of file = we are gone)──► sh ──signals──► nats-server
@@ -48,6 +48,7 @@ echo "pid $server"
     case "$word" in
       term) kill -TERM "$server" ;;
       kill) kill -KILL "$server" ;;
+      reload) kill -HUP "$server" ;;
     esac
   done
   kill -TERM "$server"
@@ -137,7 +138,25 @@ impl Run {
     }
 
     /// Waits until the server has ended, or has not greeted for three probes in a row.
-    pub(super) async fn ended_or_hung(&mut self, port: u16, probe: Duration) -> End {
+    ///
+    /// Until then it reads its configuration anew whenever `reloads` says so.
+    pub(super) async fn ended_or_hung(
+        &mut self,
+        port: u16,
+        probe: Duration,
+        reloads: &mut tokio::sync::mpsc::Receiver<()>,
+    ) -> End {
+        let (shell, words) = (&mut self.shell, &mut self.words);
+        let reloading = async {
+            while reloads.recv().await.is_some() {
+                if let Some(words) = words
+                    && let Err(error) = words.write_all(b"reload\n").await
+                {
+                    tracing::warn!(%error, "nats-server cannot be told to read its configuration anew");
+                }
+            }
+            std::future::pending::<()>().await;
+        };
         let silence = async {
             let mut silent = 0;
             while silent < SILENT_PROBES {
@@ -146,9 +165,14 @@ impl Run {
                 silent = if matches!(greeted, Ok(Some(_))) { 0 } else { silent + 1 };
             }
         };
-        tokio::select! {
-            status = self.shell.wait() => End::Ended(self.last_words(status.ok()).await),
-            () = silence => End::Hung,
+        let end = tokio::select! {
+            status = shell.wait() => Some(status.ok()),
+            () = silence => None,
+            () = reloading => None,
+        };
+        match end {
+            Some(status) => End::Ended(self.last_words(status).await),
+            None => End::Hung,
         }
     }
 

@@ -25,14 +25,15 @@ pub(super) struct Plan {
     pub server_name: String,
     pub probe: Duration,
     pub stop: CancellationToken,
+    pub reloads: tokio::sync::mpsc::Receiver<()>,
 }
 
 /// Runs the server until it is stopped or ends too often.
-pub(super) async fn supervise(plan: Plan, state: watch::Sender<ChildState>) {
+pub(super) async fn supervise(mut plan: Plan, state: watch::Sender<ChildState>) {
     let mut restarts = Restarts::default();
     loop {
         state.send_replace(ChildState::Starting);
-        let Some(why) = run_once(&plan, &state).await else {
+        let Some(why) = run_once(&mut plan, &state).await else {
             state.send_replace(ChildState::Stopped);
             return;
         };
@@ -51,7 +52,7 @@ pub(super) async fn supervise(plan: Plan, state: watch::Sender<ChildState>) {
 }
 
 /// One run: why it ended, or `None` when it was stopped.
-async fn run_once(plan: &Plan, state: &watch::Sender<ChildState>) -> Option<String> {
+async fn run_once(plan: &mut Plan, state: &watch::Sender<ChildState>) -> Option<String> {
     if !wait_until_free(plan.port).await {
         return Some(format!("port {} is taken by another program", plan.port));
     }
@@ -63,7 +64,7 @@ async fn run_once(plan: &Plan, state: &watch::Sender<ChildState>) -> Option<Stri
         run.ready(plan.port, &plan.server_name).await.map_err(End::Ended)?;
         tracing::info!(port = plan.port, pid = run.pid, "nats-server is ready");
         state.send_replace(ChildState::Ready { pid: run.pid });
-        Err::<(), End>(run.ended_or_hung(plan.port, plan.probe).await)
+        Err::<(), End>(run.ended_or_hung(plan.port, plan.probe, &mut plan.reloads).await)
     };
     let ended = plan.stop.run_until_cancelled(watched).await.and_then(Result::err);
     run.stop(matches!(ended, Some(End::Hung))).await;

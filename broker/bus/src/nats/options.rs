@@ -49,6 +49,8 @@ pub struct NatsOptions {
     pub inbox_prefix: String,
     /// How long the first connect may take.
     pub connect_within: Duration,
+    /// The certificate (PEM) to trust besides the machine's own; with it nothing is said without TLS.
+    pub ca: Option<PathBuf>,
 }
 
 impl NatsOptions {
@@ -60,6 +62,7 @@ impl NatsOptions {
             name: name.to_owned(),
             inbox_prefix: "_INBOX".to_owned(),
             connect_within: Duration::from_secs(5),
+            ca: None,
         }
     }
 
@@ -72,6 +75,10 @@ impl NatsOptions {
             .connection_timeout(self.connect_within)
             .ping_interval(PING_EVERY)
             .reconnect_delay_callback(reconnect_delay);
+        let options = match &self.ca {
+            None => options,
+            Some(ca) => options.require_tls(true).add_root_certificates(ca.clone()),
+        };
         Ok(match &self.login {
             Login::None => options,
             Login::Password { user, password } => options.user_and_password(user.clone(), password.clone()),

@@ -242,3 +242,108 @@ async fn it_ends_when_its_parent_is_killed() {
     parent.wait().unwrap();
     wait_until_gone(pid).await;
 }
+
+fn exactly(text: &str) -> bus::Pattern {
+    bus::Pattern::parse(text).unwrap()
+}
+
+fn exact(text: &str) -> Subject {
+    Subject::parse(text).unwrap()
+}
+
+fn nkey() -> (String, String) {
+    let pair = nkeys::KeyPair::new_user();
+    (pair.public_key(), pair.seed().unwrap())
+}
+
+async fn ask(bus: &NatsBus, to: &str) -> bytes::Bytes {
+    bus.request(&exact(to), Headers::new(), "x".into(), Duration::from_secs(5)).await.unwrap().payload
+}
+
+async fn connected(options: bus::NatsOptions) -> NatsBus {
+    for _ in 0..200 {
+        if let Ok(bus) = NatsBus::connect(&options).await {
+            return bus;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the server does not let it in");
+}
+
+#[tokio::test]
+async fn an_agent_that_is_admitted_later_speaks_for_itself_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let child = NatsChild::start(&config(dir.path()), &SystemIds).await.unwrap();
+    let first = pid(&child);
+    let (key, seed) = nkey();
+    let agent = bus::child::agent_options(&child.url(), "a1", &seed, None);
+    assert!(NatsBus::connect(&agent).await.is_err());
+    let account = bus::AgentAccount { name: "a1".into(), nkey: key };
+    child.admit(vec![account.clone()]).unwrap();
+    let agent = connected(agent).await;
+    assert_eq!(pid(&child), first);
+
+    let engine = NatsBus::connect(&child.options("engine")).await.unwrap();
+    let mut own = engine.serve(&exactly("cmd.default.>"), 4).await.unwrap();
+    let mut mine = agent.serve(&exactly("agent.default.a1.>"), 4).await.unwrap();
+    let asked = ask(&agent, "cmd.default.vm.power_on");
+    let answered = async {
+        let request = own.next().await.unwrap();
+        request.reply(Headers::new(), "y".into()).await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(asked, answered);
+    assert_eq!(answer, "y");
+    let asked = ask(&engine, "agent.default.a1.perform");
+    let answered = async {
+        mine.next().await.unwrap().reply(Headers::new(), "z".into()).await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(asked, answered);
+    assert_eq!(answer, "z");
+    // Another agent's subjects, the engine's own door, another's inbox.
+    assert!(agent.serve(&exactly("agent.default.a2.>"), 4).await.is_err());
+    assert!(agent.subscribe(&exactly("_INBOX_a2.>"), 4).await.is_err());
+    assert!(agent.subscribe(&exactly("cmd.>"), 4).await.is_err());
+    for forbidden in
+        ["agent.default.a2.perform", "service.engine-default.ctl", "inventory.default.a2.facts.delta"]
+    {
+        agent.publish(&exact(forbidden), Headers::new(), "x".into()).await.ok();
+        assert!(agent.flush().await.is_err(), "{forbidden}");
+    }
+
+    child.admit(Vec::new()).unwrap();
+    let again = bus::child::agent_options(&child.url(), "a1", &seed, None);
+    for _ in 0..200 {
+        if NatsBus::connect(&again).await.is_err() {
+            child.stop().await;
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("an agent that was sent away still gets in");
+}
+
+#[tokio::test]
+async fn the_one_who_joins_asks_one_question() {
+    let dir = tempfile::tempdir().unwrap();
+    let child = NatsChild::start(&config(dir.path()), &SystemIds).await.unwrap();
+    let engine = NatsBus::connect(&child.options("engine")).await.unwrap();
+    let mut door = engine.serve(&exactly("service.engine-default.join"), 4).await.unwrap();
+    let guest =
+        NatsBus::connect(&bus::child::join_options(&child.url(), child.join_password(), None)).await.unwrap();
+    let asked = ask(&guest, "service.engine-default.join");
+    let answered = async {
+        door.next().await.unwrap().reply(Headers::new(), "y".into()).await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(asked, answered);
+    assert_eq!(answer, "y");
+    assert!(guest.subscribe(&exactly("event.>"), 4).await.is_err());
+    child.stop().await;
+}
+
+#[tokio::test]
+async fn it_does_not_speak_to_the_world_without_tls() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = ChildConfig { listen: std::net::Ipv4Addr::UNSPECIFIED.into(), ..config(dir.path()) };
+    let error = NatsChild::start(&open, &SystemIds).await.unwrap_err();
+    assert!(matches!(error, ChildError::NotWithoutTls { .. }), "{error}");
+}
