@@ -29,7 +29,7 @@ pub use commands::Commands;
 pub use mapping::{NativeCall, StepKind};
 pub use owner::{Limits, Owner, Reply};
 pub use queue::Conflict;
-pub use recorder::{Intended, Recorder};
+pub use recorder::{Intended, Known, Recorder, Unsettled};
 pub use rules::Rules;
 pub use target::{Progress, Target, TargetError};
 pub use ticket::{Ending, Ticket};

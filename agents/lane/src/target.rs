@@ -86,6 +86,17 @@ pub trait Target: Send + Sync {
     /// that is gone is removed there, which is no error.
     async fn reread(&self, id: ObjectId, deadline: Instant) -> Result<Revision, TargetError>;
 
+    /// Whether the object already is as the call would make it: true, nothing is left to do; `None`, the target cannot tell. Read afresh
+    /// from the hypervisor, for a call that edits a document by patching the present one.
+    async fn effective(
+        &self,
+        _object: ObjectId,
+        _call: &NativeCall,
+        _deadline: Instant,
+    ) -> Result<Option<bool>, TargetError> {
+        Ok(None)
+    }
+
     /// Lets go of the long call that is being made to an object, as far as the hypervisor can. Called when its command was outrun.
     async fn abort(&self, _object: ObjectId, _deadline: Instant) -> Result<(), TargetError> {
         Err(TargetError::Unsupported("abort".to_owned()))
