@@ -7,6 +7,7 @@
 //! codec     record <-> protobuf bytes
 //! id        object ids, `<kind>:<uuid>`
 //! command   a command as a record, with its class
+//! envelope  commands and outcomes as they cross the bus
 //! plan      what a lowered command comes down to: native calls, edit scripts, what they rely on
 //! clock     time and ids, injected
 //! fail      named places where a test may end the process
@@ -16,6 +17,7 @@
 pub mod clock;
 pub mod codec;
 pub mod command;
+pub mod envelope;
 pub mod fail;
 pub mod id;
 pub mod plan;

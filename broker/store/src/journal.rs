@@ -119,6 +119,11 @@ impl Step {
         let (call, undo) = (call.into(), undo.into());
         Step { call, undo, state: StepState::Planned, answer: Blob::default(), sent_ms: 0 }
     }
+
+    /// A step about to be sent.
+    pub fn sent(call: impl Into<Blob>, now_ms: i64) -> Step {
+        Step { state: StepState::Sent, sent_ms: now_ms, ..Step::planned(call, Blob::default()) }
+    }
 }
 
 byte! {
@@ -164,6 +169,11 @@ row! {
 }
 
 impl Entry {
+    /// A command of which nothing is known but what it wants.
+    pub fn new(intent: Intent) -> Entry {
+        Entry { intent, read_set: Blob::default(), steps: Vec::new(), plans: 0, settled: None }
+    }
+
     /// Whether it still has to be settled.
     pub fn is_open(&self) -> bool {
         self.settled.as_ref().is_none_or(|settled| settled.end == End::Unknown)
@@ -215,22 +225,31 @@ impl Journal {
     /// Records an intent, with `also` (its audit entry) in the same commit. A command that is here already is answered from the record
     /// and `also` is not written.
     pub async fn begin(&self, intent: Intent, also: Batch, epoch: Epoch) -> Result<Begun, JournalError> {
-        let id = intent.id;
+        self.begin_as(Entry::new(intent), also, epoch).await
+    }
+
+    /// Records a command that is further already, in one commit: with its plan, sent, or settled at once.
+    pub async fn begin_as(&self, entry: Entry, also: Batch, epoch: Epoch) -> Result<Begun, JournalError> {
+        let id = entry.intent.id;
         for _ in 0..TRIES {
-            if let Some(entry) = self.get(id).await? {
-                if entry.intent.digest != intent.digest {
+            if let Some(known) = self.get(id).await? {
+                if known.intent.digest != entry.intent.digest {
                     return Err(JournalError::Digest(id));
                 }
-                return Ok(match entry.settled {
+                return Ok(match known.settled {
                     Some(settled) if settled.end != End::Unknown => Begun::Settled(settled),
-                    _ => Begun::Open(Box::new(entry)),
+                    _ => Begun::Open(Box::new(known)),
                 });
             }
-            let (intent, read_set) = (intent.clone(), Blob::default());
-            let entry = Entry { intent, read_set, steps: Vec::new(), plans: 0, settled: None };
             let mut batch = Batch::new();
             batch.expect(Table::Journal, &key(id), None);
-            batch.put(Table::Journal, &key(id), entry.encode()).put(Table::JournalOpen, &key(id), Vec::new());
+            batch.put(Table::Journal, &key(id), entry.encode());
+            match &entry.settled {
+                Some(settled) if settled.end != End::Unknown => {
+                    batch.put(Table::JournalEnded, &ended_key(settled.at_ms, id), Vec::new())
+                }
+                _ => batch.put(Table::JournalOpen, &key(id), Vec::new()),
+            };
             batch.join(also.clone());
             match self.store.commit(batch, epoch).await {
                 Ok(_) => return Ok(Begun::New),
@@ -240,6 +259,29 @@ impl Journal {
             }
         }
         Err(JournalError::Order { id, what: "it was begun by others too often at once" })
+    }
+
+    /// Records that what was sent had no effect at all, and that another step takes its place, about to be sent.
+    pub async fn again(
+        &self,
+        id: CommandId,
+        read_set: Blob,
+        call: Blob,
+        now_ms: i64,
+        epoch: Epoch,
+    ) -> Result<Entry, JournalError> {
+        self.change(id, Batch::new(), epoch, |entry| {
+            let none = entry.steps.iter().all(|s| matches!(s.state, StepState::Sent | StepState::Failed));
+            order(id, none, "a step had its effect, so there is no new plan")?;
+            for step in &mut entry.steps {
+                step.state = StepState::Failed;
+            }
+            entry.read_set = read_set.clone();
+            entry.steps.push(Step::sent(call.clone(), now_ms));
+            entry.plans = entry.plans.saturating_add(1);
+            Ok(())
+        })
+        .await
     }
 
     /// Records the plan. A new one replaces it as long as no step of it was sent.

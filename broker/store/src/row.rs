@@ -238,6 +238,18 @@ macro_rules! row {
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
 
+        impl $name {
+            /// As it is written, for whoever sends it elsewhere.
+            pub fn to_bytes(&self) -> Vec<u8> {
+                $crate::row::Row::encode(self)
+            }
+
+            /// Reads it back; `None`: the bytes are no such row.
+            pub fn from_bytes(bytes: &[u8]) -> Option<$name> {
+                $crate::row::Row::decode(bytes)
+            }
+        }
+
         impl $crate::row::Row for $name {
             fn encode(&self) -> Vec<u8> {
                 let mut out = Vec::new();
@@ -317,10 +329,10 @@ mod tests {
         let id = ObjectId::new(Kind::ResourcePool, Uuid::from_u128(7));
         let now =
             Now { id, texts: vec!["a".into(), "".into()], when: Some(-1), added: 3, blob: Blob(vec![1]) };
-        assert_eq!(Now::decode(&now.encode()).unwrap(), now);
-        let before = Before::decode(&now.encode()).unwrap();
+        assert_eq!(Now::from_bytes(&now.to_bytes()).unwrap(), now);
+        let before = Before::from_bytes(&now.to_bytes()).unwrap();
         assert_eq!(before, Before { id, when: Some(-1) });
-        let again = Now::decode(&before.encode()).unwrap();
+        let again = Now::from_bytes(&before.to_bytes()).unwrap();
         assert_eq!(again, Now { texts: vec![], added: 0, blob: Blob::default(), ..now });
         assert_eq!(format!("{:?}", Blob(b"secret".to_vec())), "<6 bytes>");
     }

@@ -5,6 +5,7 @@ use crate::{
     Batch, Blob, Epoch, MemoryStore, Store, Table,
     audit::{Audit, Filter},
     facts::{Fact, Facts},
+    journal::{Begun, End, Entry, Intent, Journal, JournalError, Settled, Step, StepState},
     leases::{LeaseError, Leases},
     outbox::{Inbox, Item, Outbox, Taken, What},
     owned::{Owned, OwnedError},
@@ -12,7 +13,7 @@ use crate::{
     testing::now,
 };
 use std::sync::Arc;
-use union::{Kind, command::Revision};
+use union::{CommandId, Kind, command::Revision};
 use uuid::Uuid;
 
 const E: Epoch = Epoch(1);
@@ -225,4 +226,47 @@ fn owned_facts_are_kept_by_object_and_name() {
     assert_eq!(now(owned.get(vm(2), "tag.a")).unwrap(), Some(Blob(b"2".to_vec())));
     let long = "n".repeat(crate::owned::MAX_NAME + 1);
     assert!(matches!(now(owned.set(vm(1), &long, None, E)), Err(OwnedError::BadName(_))));
+}
+
+#[test]
+fn a_command_may_begin_further_and_be_planned_again() {
+    let store = store();
+    let journal = Journal::new(Arc::clone(&store));
+    let intent = |n: u128| Intent {
+        id: CommandId(Uuid::from_u128(n)),
+        digest: [7; 32],
+        verb: "Reconfigure".into(),
+        object: vm(1),
+        principal: "ann".into(),
+        session: "s".into(),
+        deadline_ms: 9,
+        begun_ms: 1,
+        body: Blob::default(),
+    };
+    let sent = Entry { steps: vec![Step::sent(b"one".as_slice(), 1)], plans: 1, ..Entry::new(intent(1)) };
+    let id = sent.intent.id;
+    assert_eq!(now(journal.begin_as(sent.clone(), Batch::new(), E)).unwrap(), Begun::New);
+    assert_eq!(
+        now(journal.begin_as(sent.clone(), Batch::new(), E)).unwrap(),
+        Begun::Open(Box::new(sent.clone()))
+    );
+    let other = Entry::new(Intent { digest: [8; 32], ..intent(1) });
+    assert_eq!(now(journal.begin_as(other, Batch::new(), E)), Err(JournalError::Digest(id)));
+    let again = now(journal.again(id, Blob::default(), Blob(b"two".to_vec()), 5, E)).unwrap();
+    assert_eq!((again.plans, again.steps.len()), (2, 2));
+    assert_eq!(again.steps.iter().map(|s| s.state).collect::<Vec<_>>(), [StepState::Failed, StepState::Sent]);
+    now(journal.answered(id, 1, true, Blob::default(), E)).unwrap();
+    assert!(matches!(
+        now(journal.again(id, Blob::default(), Blob::default(), 6, E)),
+        Err(JournalError::Order { .. })
+    ));
+
+    let settled = Settled { end: End::Done, outcome: Blob(vec![1]), at_ms: 2 };
+    let ended = Entry { settled: Some(settled.clone()), ..Entry::new(intent(2)) };
+    assert_eq!(now(journal.begin_as(ended.clone(), Batch::new(), E)).unwrap(), Begun::New);
+    assert_eq!(now(journal.begin_as(ended, Batch::new(), E)).unwrap(), Begun::Settled(settled));
+    assert_eq!(now(journal.open_count()).unwrap(), 1);
+    let later = 3 + crate::journal::RETENTION_MS;
+    assert_eq!(now(journal.expire(later, E)).unwrap(), 1);
+    assert_eq!(now(journal.get(CommandId(Uuid::from_u128(2)))).unwrap(), None);
 }
