@@ -15,6 +15,7 @@
 //! Limits: one process a file; values up to 8 MiB, batches up to 32 MiB, 1,024 commits waiting. A single engine a domain.
 #![forbid(unsafe_code)]
 
+pub mod agents;
 mod apply;
 pub mod audit;
 pub mod batch;

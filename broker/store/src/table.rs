@@ -62,6 +62,8 @@ tables! {
     Lease = 15 "lease",
     /// Users, roles and scopes.
     User = 16 "user",
+    /// Agents and their invitations.
+    Agent = 20 "agent",
 }
 
 impl fmt::Display for Table {
