@@ -248,7 +248,7 @@ impl Agent {
 }
 
 /// This machine's name.
-fn machine() -> String {
+pub fn machine() -> String {
     let named = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let named = named.trim();
     if named.is_empty() { "localhost".to_owned() } else { named.to_owned() }

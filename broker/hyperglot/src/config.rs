@@ -21,7 +21,7 @@ use serde::Deserialize;
 use std::{
     collections::BTreeSet,
     fmt, fs,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -65,6 +65,12 @@ pub struct Bus {
     /// The loopback port of the server that is started. 0 or absent: a free one is chosen once and kept in `data_dir`.
     #[serde(default)]
     pub port: Option<u16>,
+    /// The address it listens on. Default `127.0.0.1`; another one for agents on other machines, and then it speaks TLS.
+    #[serde(default)]
+    pub listen: Option<IpAddr>,
+    /// The host name by which agents reach it. Default: this machine's name, or `listen`.
+    #[serde(default)]
+    pub advertise: Option<String>,
     /// The nats-server program. Default: `HYPERGLOT_NATS_SERVER`, then beside this program, then `PATH`.
     #[serde(default)]
     pub server: Option<PathBuf>,
@@ -75,6 +81,8 @@ impl fmt::Debug for Bus {
         f.debug_struct("Bus")
             .field("url", &self.url.as_deref().map(without_passwords))
             .field("port", &self.port)
+            .field("listen", &self.listen)
+            .field("advertise", &self.advertise)
             .field("server", &self.server)
             .finish()
     }
@@ -98,7 +106,7 @@ pub struct Target {
     /// libvirt: where it is, for example `qemu:///system`, `qemu+unix:///system?socket=/run/x.sock`, `qemu+tcp://host/system`, `qemu+tls://host/system`.
     #[serde(default)]
     pub uri: Option<String>,
-    /// sim: a file that names what there is.
+    /// sim: a file that names what there is; or give `uri` (`unix:/path`, `tcp://127.0.0.1:port`) of a `hyperglot sim`.
     #[serde(default)]
     pub inventory: Option<PathBuf>,
     /// sim: what to make up.
@@ -256,8 +264,9 @@ impl Config {
                 self.domain
             ));
         }
-        if self.bus.url.is_some() && (self.bus.port.is_some() || self.bus.server.is_some()) {
-            return Err("[bus]: give either `url` for your own NATS, or `port` and `server` for the one that is started".into());
+        let started = self.bus.port.is_some() || self.bus.server.is_some() || self.bus.listen.is_some();
+        if self.bus.url.is_some() && started {
+            return Err("[bus]: give either `url` for your own NATS, or `port`, `listen` and `server` for the one that is started".into());
         }
         let mut names = BTreeSet::new();
         for target in &self.targets {
@@ -312,10 +321,10 @@ impl Target {
         }
         let given = (self.uri.is_some(), self.inventory.is_some(), self.generate.is_some());
         match (self.protocol.as_str(), given) {
-            ("sim", (false, true, false) | (false, false, true)) => Ok(()),
-            ("sim", _) => {
-                Err("[[target]] protocol = \"sim\": expected either `inventory` or `generate`".into())
-            }
+            ("sim", (true, false, false) | (false, true, false) | (false, false, true)) => Ok(()),
+            ("sim", _) => Err(
+                "[[target]] protocol = \"sim\": expected one of `uri`, `inventory` and `generate`".into()
+            ),
             ("libvirt", (true, false, false)) => Ok(()),
             ("libvirt", _) => Err(
                 "[[target]] protocol = \"libvirt\": expected `uri` and neither `inventory` nor `generate`"

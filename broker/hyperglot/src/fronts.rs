@@ -15,7 +15,7 @@ use crate::{
     status::FrontStatus,
 };
 use ::front::{BindError, Limits, Listener, ca::Ca, tls::TlsConfig};
-use guard::Guard;
+use guard::Logins;
 use inventory::{Layout, Skeleton, View};
 use mapping::Protocol;
 use parking_lot::Mutex;
@@ -54,8 +54,8 @@ impl Open {
 pub struct With {
     /// The facts and lanes.
     pub agent: Arc<Agent>,
-    /// The users.
-    pub guard: Arc<Guard>,
+    /// Answers logins.
+    pub logins: Arc<dyn Logins>,
     /// Who signs the certificates.
     pub ca: Arc<Ca>,
     /// The figures.
@@ -146,8 +146,8 @@ impl Fronts {
         let deps = vsphere::front::Deps {
             bundle: Arc::clone(&agent.bundle),
             view,
-            owner: Arc::clone(&agent.owner),
-            guard: Arc::clone(&with.guard),
+            commands: Arc::clone(&agent.owner) as Arc<dyn lane::Commands>,
+            logins: Arc::clone(&with.logins),
             tasks: Arc::clone(&agent.tasks),
             clock: Arc::clone(&agent.clock),
             ids: Arc::clone(&agent.ids),

@@ -1,11 +1,12 @@
 //! How each role reaches the bus: a supervised child, or somebody's own NATS.
 
 use crate::{Failure, config::Config};
+use ::front::ca::Ca;
 use bus::{
-    Bus, Login, NatsBus, NatsOptions,
+    AgentAccount, Bus, Login, NatsBus, NatsOptions, ServerTls,
     child::{ChildConfig, MonitorCredentials, NatsChild},
 };
-use std::sync::Arc;
+use std::{net::Ipv4Addr, sync::Arc};
 use union::Ids;
 
 /// The bus of a running installation and, where we started it, its server.
@@ -18,7 +19,14 @@ pub struct Link {
 
 impl Link {
     /// Starts the server if it is to be ours, and connects.
-    pub async fn start(config: &Config, ids: &dyn Ids) -> Result<Link, Failure> {
+    ///
+    /// `ca` signs the server's certificate where it listens beyond loopback; `agents` may connect.
+    pub async fn start(
+        config: &Config,
+        ca: &Arc<Ca>,
+        agents: Vec<AgentAccount>,
+        ids: &dyn Ids,
+    ) -> Result<Link, Failure> {
         if let Some(url) = &config.bus.url {
             let bus = NatsBus::connect(&external(url, "hyperglot")).await.map_err(Failure::other)?;
             return Ok(Link { bus: Arc::new(bus), child: None });
@@ -26,6 +34,9 @@ impl Link {
         let child = ChildConfig {
             program: config.bus.server.clone(),
             domain: config.domain.clone(),
+            listen: config.bus.listen.unwrap_or(Ipv4Addr::LOCALHOST.into()),
+            tls: server_tls(config, ca)?,
+            agents,
             ..ChildConfig::new(&config.data_dir, config.bus.port.unwrap_or(0))
         };
         let child = NatsChild::start(&child, ids).await.map_err(Failure::other)?;
@@ -61,6 +72,26 @@ impl Link {
             .map(Some)
             .map_err(Failure::other)
     }
+}
+
+/// The host by which agents reach the bus.
+pub fn advertised(config: &Config) -> String {
+    let listen = config.bus.listen.filter(|ip| !ip.is_unspecified());
+    let named = config.bus.advertise.clone().or_else(|| listen.map(|ip| ip.to_string()));
+    named.unwrap_or_else(|| match config.bus.listen {
+        None => "127.0.0.1".to_owned(),
+        Some(_) => crate::agent::machine(),
+    })
+}
+
+fn server_tls(config: &Config, ca: &Arc<Ca>) -> Result<Option<ServerTls>, Failure> {
+    if config.bus.listen.is_none_or(|listen| listen.is_loopback()) {
+        return Ok(None);
+    }
+    ca.leaf("bus", &[advertised(config)]).map_err(Failure::other)?;
+    let dir = config.data_dir.canonicalize().map_err(Failure::other)?;
+    let file = |name: &str| dir.join(name);
+    Ok(Some(ServerTls { certificate: file("tls/bus.pem"), key: file("tls/bus.key"), ca: file("ca.pem") }))
 }
 
 /// `nats://user:password@host:port` taken apart.

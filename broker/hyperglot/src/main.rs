@@ -12,10 +12,14 @@
 
 mod agent;
 mod config;
+mod failpoint;
 mod find;
 mod fronts;
+mod identity;
+mod join;
 mod json;
 mod link;
+mod logins;
 mod logs;
 mod mapping_cli;
 mod metrics;

@@ -12,6 +12,7 @@ use crate::{
     find,
     fronts::{self, Fronts, With},
     link::Link,
+    logins::FileLogins,
     logs,
     metrics::Metrics,
     say, status,
@@ -52,16 +53,17 @@ pub async fn run(path: Option<PathBuf>) -> Result<(), Failure> {
     }
     fronts::check_addresses(&config.fronts)?;
     let guard = admit(&config.data_dir, &clock, ids.as_ref())?;
+    let logins = FileLogins::new(guard, Arc::clone(&clock), Arc::clone(&ids));
     let ca = Ca::open(&config.data_dir, Arc::clone(&clock), Arc::clone(&ids)).map_err(Failure::other)?;
     let mut stop = Stop::new()?;
 
     let link = tokio::select! {
-        link = Link::start(&config, ids.as_ref()) => link?,
+        link = Link::start(&config, &ca, Vec::new(), ids.as_ref()) => link?,
         () = stop.wait() => return Ok(()),
     };
     let agent = Agent::start(&config, bundle, Arc::clone(&link.bus), clock, ids).await?;
     let with =
-        With { agent, guard, ca, metrics: Metrics::new(), limits: fronts::limits(config.fronts.len()) };
+        With { agent, logins, ca, metrics: Metrics::new(), limits: fronts::limits(config.fronts.len()) };
     let fronts = Arc::new(Fronts::default());
     let ended = {
         let serving = serve(&config, &with, &fronts);
