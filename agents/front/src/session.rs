@@ -1,15 +1,20 @@
-//! Who is logged in where. Sessions end by logout, by being idle, by being revoked, and with the process.
+//! Who is logged in here. The sessions themselves are the engine's: they live in the whole fleet and survive a restart; what a front
+//! keeps for one (filters, waits) dies with the front.
 //!
 //! ```text
-//! create ─▶ live ──no request for `idle`──▶ expired ─┐
-//!            │                                        ├─▶ `ended` is cancelled: what waits for it answers
-//!            └──revoke (logout, an administrator)─────┘
+//! login ───────────────▶ live ──no request for `idle`──▶ forgotten here; a later request with its key resumes it, if the engine still has it
+//! unknown key ─resume─▶   │
+//!                         └──`Pass::ended` (revoked, expired, logged out anywhere), or `end`──▶ over
+//! either: `ended` is cancelled: what waits for it answers
 //! ```
 //!
-//! A session with a request in flight is not idle, however long the request waits.
-//! Limits: sessions in all, and of one user; a full table refuses the login.
+//! A session with a request in flight is not idle, however long the request waits; the engine is told of use at each request, and once a
+//! minute while one is in flight.
+//! Limits: sessions in all, and of one user; a full table refuses the login. Unknown keys: see `unknown`.
 
-use guard::Principal;
+mod unknown;
+
+use guard::{Applicant, LoginError, Logins, Pass, Secret};
 use parking_lot::RwLock;
 use rustc_hash::FxHashMap;
 use std::{
@@ -22,23 +27,24 @@ use std::{
     time::Duration,
 };
 use tokio_util::sync::CancellationToken;
-use union::{Clock, Ids};
+use union::Clock;
+use unknown::Unknown;
 
 /// The figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// A session without a request for this long ends.
+    /// A session without a request for this long is forgotten here.
     pub idle: Duration,
     /// Sessions in all.
     pub most: usize,
-    /// Sessions of one user.
+    /// Sessions of one user: one user's scripts must leave room for everybody else.
     pub per_user: usize,
 }
 
 impl Default for Settings {
     /// 30 minutes, as vendors' servers have it.
     fn default() -> Settings {
-        Settings { idle: Duration::from_secs(30 * 60), most: 4_096, per_user: 2_048 }
+        Settings { idle: Duration::from_secs(30 * 60), most: 4_096, per_user: 1_024 }
     }
 }
 
@@ -50,21 +56,32 @@ pub struct SessionsFull {
     pub limit: usize,
 }
 
+/// Why a session did not begin.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Refused {
+    /// The engine said no.
+    #[error(transparent)]
+    Login(#[from] LoginError),
+    /// No room here.
+    #[error(transparent)]
+    Full(#[from] SessionsFull),
+}
+
 /// One login, with what its front keeps for it.
 pub struct Session<T> {
-    /// The secret that names it.
-    key: Arc<str>,
+    /// The login.
+    pub pass: Pass,
     /// A name for it that may be shown.
     pub id: Arc<str>,
     /// Who logged in.
-    pub principal: Principal,
-    /// From where.
+    pub principal: Arc<str>,
+    /// From where; after a resumption: where it was seen first.
     pub remote: IpAddr,
     /// Unix milliseconds.
     pub created_ms: i64,
     /// The front's own.
     pub data: T,
-    /// Cancelled when the session ends.
+    /// Cancelled when the session ends here.
     pub ended: CancellationToken,
     last_active_ms: AtomicI64,
     /// On the monotonic clock, milliseconds.
@@ -85,8 +102,8 @@ impl<T> fmt::Debug for Session<T> {
 
 impl<T> Session<T> {
     /// The secret that names it: for the client alone.
-    pub fn key(&self) -> &Arc<str> {
-        &self.key
+    pub fn key(&self) -> &Secret {
+        &self.pass.key
     }
 
     /// When its last request began or ended, Unix milliseconds.
@@ -108,6 +125,10 @@ impl<T> Session<T> {
         self.in_flight.load(Ordering::Acquire) == 0
             && millis(self.clock.monotonic()) - self.touched.load(Ordering::Acquire) >= millis(idle)
     }
+
+    fn is_over(&self, idle: Duration) -> bool {
+        self.ended.is_cancelled() || self.is_idle(idle)
+    }
 }
 
 fn millis(time: Duration) -> i64 {
@@ -118,14 +139,16 @@ fn millis(time: Duration) -> i64 {
 #[derive(Debug)]
 pub struct Active<T> {
     session: Arc<Session<T>>,
+    logins: Arc<dyn Logins>,
 }
 
 impl<T> Active<T> {
-    fn new(session: Arc<Session<T>>) -> Active<T> {
+    fn new(session: Arc<Session<T>>, logins: Arc<dyn Logins>) -> Active<T> {
         session.in_flight.fetch_add(1, Ordering::AcqRel);
         session.calls.fetch_add(1, Ordering::AcqRel);
         session.touch();
-        Active { session }
+        logins.used(&session.pass);
+        Active { session, logins }
     }
 
     /// The session itself.
@@ -146,6 +169,7 @@ impl<T> Drop for Active<T> {
     fn drop(&mut self) {
         self.session.touch();
         self.session.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.logins.used(&self.session.pass);
     }
 }
 
@@ -153,8 +177,10 @@ impl<T> Drop for Active<T> {
 pub struct Sessions<T> {
     settings: Settings,
     clock: Arc<dyn Clock>,
-    ids: Arc<dyn Ids>,
+    logins: Arc<dyn Logins>,
+    protocol: &'static str,
     live: RwLock<FxHashMap<Arc<str>, Arc<Session<T>>>>,
+    unknown: Unknown,
 }
 
 impl<T> fmt::Debug for Sessions<T> {
@@ -164,36 +190,79 @@ impl<T> fmt::Debug for Sessions<T> {
 }
 
 impl<T: Send + Sync + 'static> Sessions<T> {
-    /// No sessions yet.
-    pub fn new(settings: Settings, clock: Arc<dyn Clock>, ids: Arc<dyn Ids>) -> Arc<Sessions<T>> {
-        Arc::new(Sessions { settings, clock, ids, live: RwLock::default() })
+    /// No sessions yet. `logins` answers for all of them; `protocol` is the front's.
+    pub fn new(
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        logins: Arc<dyn Logins>,
+        protocol: &'static str,
+    ) -> Arc<Sessions<T>> {
+        Arc::new(Sessions {
+            settings,
+            clock,
+            logins,
+            protocol,
+            live: RwLock::default(),
+            unknown: Unknown::default(),
+        })
     }
 
-    /// Starts a session. Its key is 40 random hexadecimal digits.
-    pub fn create(
+    /// Who answers for the sessions.
+    pub fn logins(&self) -> &Arc<dyn Logins> {
+        &self.logins
+    }
+
+    /// Logs somebody in. `data` makes what the front keeps for the session, once it is certain that there is one; it must not call back.
+    ///
+    /// # Errors
+    /// [`Refused`]
+    pub async fn login(
         &self,
-        principal: Principal,
+        user: &str,
+        password: &Secret,
         remote: IpAddr,
-        data: T,
+        data: impl FnOnce(&Pass) -> T,
+    ) -> Result<Arc<Session<T>>, Refused> {
+        let applicant = Applicant { user, password, remote, protocol: self.protocol };
+        let pass = self.logins.login(applicant).await?;
+        self.admit(pass, remote, data).await
+    }
+
+    /// Begins another session of the same principal.
+    ///
+    /// # Errors
+    /// [`Refused`]
+    pub async fn again(
+        &self,
+        session: &Session<T>,
+        remote: IpAddr,
+        data: impl FnOnce(&Pass) -> T,
+    ) -> Result<Arc<Session<T>>, Refused> {
+        let pass = self.logins.again(&session.pass, remote).await?;
+        self.admit(pass, remote, data).await
+    }
+
+    async fn admit(
+        &self,
+        pass: Pass,
+        remote: IpAddr,
+        data: impl FnOnce(&Pass) -> T,
+    ) -> Result<Arc<Session<T>>, Refused> {
+        match self.insert(pass.clone(), remote, data) {
+            Ok(session) => Ok(session),
+            Err(full) => {
+                self.logins.end(&pass).await;
+                Err(full.into())
+            }
+        }
+    }
+
+    fn insert(
+        &self,
+        pass: Pass,
+        remote: IpAddr,
+        data: impl FnOnce(&Pass) -> T,
     ) -> Result<Arc<Session<T>>, SessionsFull> {
-        let mut secret = [0; 20];
-        self.ids.fill(&mut secret);
-        let key: Arc<str> = secret.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into();
-        let now = self.clock.now_ms();
-        let session = Arc::new(Session {
-            key: Arc::clone(&key),
-            id: self.ids.uuid().to_string().into(),
-            principal,
-            remote,
-            created_ms: now,
-            data,
-            ended: CancellationToken::new(),
-            last_active_ms: AtomicI64::new(now),
-            touched: AtomicI64::new(millis(self.clock.monotonic())),
-            in_flight: AtomicUsize::new(0),
-            calls: AtomicUsize::new(0),
-            clock: Arc::clone(&self.clock),
-        });
         if self.live.read().len() >= self.settings.most {
             self.sweep();
         }
@@ -201,52 +270,100 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         if live.len() >= self.settings.most {
             return Err(SessionsFull { limit: self.settings.most });
         }
-        let of_user = live.values().filter(|s| s.principal.name == session.principal.name).count();
-        if of_user >= self.settings.per_user {
+        let of_user = live.values().filter(|s| s.principal == pass.principal && !s.ended.is_cancelled());
+        if of_user.count() >= self.settings.per_user {
             return Err(SessionsFull { limit: self.settings.per_user });
         }
-        live.insert(key, Arc::clone(&session));
+        let session = Arc::new(Session {
+            id: Arc::clone(&pass.session),
+            principal: Arc::clone(&pass.principal),
+            remote,
+            created_ms: pass.created_ms,
+            data: data(&pass),
+            ended: pass.ended.child_token(),
+            last_active_ms: AtomicI64::new(self.clock.now_ms()),
+            touched: AtomicI64::new(millis(self.clock.monotonic())),
+            in_flight: AtomicUsize::new(0),
+            calls: AtomicUsize::new(0),
+            clock: Arc::clone(&self.clock),
+            pass,
+        });
+        live.insert(session.key().expose().into(), Arc::clone(&session));
         Ok(session)
     }
 
-    /// The live session with this key, marked active until the answer is dropped.
-    pub fn enter(&self, key: &str) -> Option<Active<T>> {
-        let session = self.peek(key)?;
-        Some(Active::new(session))
+    /// The session with this key, marked active until the answer is dropped; `None`: there is none. A key that is not known here is
+    /// asked about; `data` then makes what the front keeps, and `begun` is called for the new session, before anybody has it.
+    ///
+    /// # Errors
+    /// [`LoginError`]: whether there is one cannot be said now.
+    pub async fn enter(
+        &self,
+        key: &str,
+        remote: IpAddr,
+        data: impl FnOnce(&Pass) -> T,
+        begun: impl FnOnce(&Arc<Session<T>>),
+    ) -> Result<Option<Active<T>>, LoginError> {
+        let active = |session| Active::new(session, Arc::clone(&self.logins));
+        if let Some(session) = self.peek(key) {
+            return Ok(Some(active(session)));
+        }
+        let now = || self.clock.monotonic();
+        let Some(turn) = self.unknown.ask(key, remote, now())? else { return Ok(None) };
+        let _turn = turn.lock().await;
+        // Whoever asked before us may have found it, or found that there is none.
+        if let Some(session) = self.peek(key) {
+            return Ok(Some(active(session)));
+        }
+        if self.unknown.is_missing(key, now()) {
+            return Ok(None);
+        }
+        let Some(pass) = self.logins.resume(&Secret::new(key), self.protocol).await? else {
+            self.unknown.missing(key, remote, now());
+            return Ok(None);
+        };
+        match self.insert(pass, remote, data) {
+            Ok(session) => {
+                begun(&session);
+                Ok(Some(active(session)))
+            }
+            Err(full) => {
+                tracing::warn!(limit = full.limit, "a session that began elsewhere is not resumed");
+                Err(LoginError::Busy)
+            }
+        }
     }
 
-    /// The live session with this key, without marking it.
+    /// The live session with this key, if it is known here, without marking it.
     pub fn peek(&self, key: &str) -> Option<Arc<Session<T>>> {
         let session = self.live.read().get(key).cloned()?;
-        if session.is_idle(self.settings.idle) {
-            self.revoke(key);
+        if session.is_over(self.settings.idle) {
+            self.forget(key);
             return None;
         }
         Some(session)
     }
 
-    /// Ends the session with this key; whether there was one.
-    pub fn revoke(&self, key: &str) -> bool {
+    /// Ends a session everywhere.
+    pub async fn end(&self, session: &Session<T>) {
+        let key = session.key().expose();
+        self.forget(key);
+        self.unknown.ended(key, self.clock.monotonic());
+        self.logins.end(&session.pass).await;
+    }
+
+    /// Forgets what is kept here of the session with this key; whether there was any.
+    fn forget(&self, key: &str) -> bool {
         let session = self.live.write().remove(key);
         session.inspect(|session| session.ended.cancel()).is_some()
     }
 
-    /// Ends the session that is shown as `id`.
-    pub fn revoke_id(&self, id: &str) -> bool {
-        self.revoke_where(|session| *session.id == *id) > 0
+    /// Forgets every session, as when the front closes; they go on elsewhere. How many there were.
+    pub fn forget_all(&self) -> usize {
+        self.forget_where(|_| true)
     }
 
-    /// Ends every session of the user called `name`; how many there were.
-    pub fn revoke_user(&self, name: &str) -> usize {
-        self.revoke_where(|session| *session.principal.name == *name)
-    }
-
-    /// Ends every session; how many there were.
-    pub fn revoke_all(&self) -> usize {
-        self.revoke_where(|_| true)
-    }
-
-    fn revoke_where(&self, ends: impl Fn(&Session<T>) -> bool) -> usize {
+    fn forget_where(&self, ends: impl Fn(&Session<T>) -> bool) -> usize {
         let mut gone = Vec::new();
         self.live.write().retain(|_, session| {
             let ends = ends(session);
@@ -259,7 +376,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         gone.len()
     }
 
-    /// The live sessions, oldest first.
+    /// The sessions that are live here, oldest first.
     pub fn list(&self) -> Vec<Arc<Session<T>>> {
         self.sweep();
         let mut all: Vec<_> = self.live.read().values().cloned().collect();
@@ -267,89 +384,26 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         all
     }
 
-    /// Ends idle sessions; how many.
+    /// Forgets idle sessions and those that ended elsewhere; how many.
     pub fn sweep(&self) -> usize {
-        self.revoke_where(|session| session.is_idle(self.settings.idle))
+        self.forget_where(|session| session.is_over(self.settings.idle))
     }
 
-    /// Sweeps once a minute for as long as the future is polled.
+    /// Sweeps once a minute for as long as the future is polled, and says which sessions are in use: a long wait is use.
     pub async fn keep_swept(self: Arc<Self>) {
         loop {
             tokio::time::sleep(Duration::from_secs(60)).await;
             let ended = self.sweep();
             if ended > 0 {
-                tracing::debug!(ended, "idle sessions ended");
+                tracing::debug!(ended, "sessions ended");
+            }
+            let live: Vec<_> = self.live.read().values().cloned().collect();
+            for session in live.iter().filter(|s| s.in_flight.load(Ordering::Acquire) > 0) {
+                self.logins.used(&session.pass);
             }
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use guard::Role;
-    use union::clock::{ManualClock, SeededIds};
-
-    fn sessions(settings: Settings) -> (Arc<Sessions<u32>>, Arc<ManualClock>) {
-        let clock = Arc::new(ManualClock::new(1_000));
-        (Sessions::new(settings, Arc::clone(&clock) as Arc<dyn Clock>, Arc::new(SeededIds::new(1))), clock)
-    }
-
-    fn create(sessions: &Sessions<u32>, name: &str) -> Result<Arc<Session<u32>>, SessionsFull> {
-        let principal = Principal { name: name.into(), role: Role::Admin };
-        sessions.create(principal, IpAddr::from([192, 0, 2, 1]), 7)
-    }
-
-    #[test]
-    fn lives_while_used() {
-        let (sessions, clock) = sessions(Settings::default());
-        let session = create(&sessions, "root").unwrap();
-        assert_eq!((session.key().len(), session.data, session.created_ms), (40, 7, 1_000));
-        assert!(!format!("{session:?}").contains(&**session.key()));
-        let minutes = |n: u64| Duration::from_secs(n * 60);
-        clock.advance(minutes(29));
-        drop(sessions.enter(session.key()).unwrap());
-        clock.advance(minutes(29));
-        let waiting = sessions.enter(session.key()).unwrap();
-        clock.advance(minutes(100));
-        assert_eq!((sessions.sweep(), waiting.calls()), (0, 2));
-        drop(waiting);
-        assert_eq!(session.last_active_ms(), 1_000 + 158 * 60_000);
-        clock.advance(minutes(29));
-        assert!(sessions.peek(session.key()).is_some() && !session.ended.is_cancelled());
-        clock.advance(minutes(1));
-        assert!(sessions.enter(session.key()).is_none() && session.ended.is_cancelled());
-        assert!(sessions.list().is_empty());
-    }
-
-    #[test]
-    fn is_revoked() {
-        let (sessions, _) = sessions(Settings::default());
-        let (a, b, c) = (
-            create(&sessions, "a").unwrap(),
-            create(&sessions, "b").unwrap(),
-            create(&sessions, "b").unwrap(),
-        );
-        assert_ne!(b.key(), c.key());
-        assert_eq!(sessions.list().len(), 3);
-        assert!(sessions.revoke(a.key()) && !sessions.revoke(a.key()) && a.ended.is_cancelled());
-        assert!(sessions.enter(a.key()).is_none() && sessions.enter("").is_none());
-        assert!(sessions.revoke_id(&c.id) && !b.ended.is_cancelled());
-        assert_eq!((sessions.revoke_user("b"), sessions.revoke_all()), (1, 0));
-        assert!(b.ended.is_cancelled());
-    }
-
-    #[test]
-    fn is_bounded() {
-        let (sessions, clock) = sessions(Settings { most: 3, per_user: 2, ..Settings::default() });
-        create(&sessions, "a").unwrap();
-        let held = sessions.enter(create(&sessions, "a").unwrap().key()).unwrap();
-        assert_eq!(create(&sessions, "a").unwrap_err().limit, 2);
-        create(&sessions, "b").unwrap();
-        assert_eq!(create(&sessions, "c").unwrap_err().limit, 3);
-        clock.advance(Settings::default().idle);
-        create(&sessions, "c").unwrap();
-        assert_eq!(sessions.list().len(), 2);
-        drop(held);
-    }
-}
+mod tests;

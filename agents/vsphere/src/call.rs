@@ -75,9 +75,9 @@ impl<'r> Call<'r> {
         self.session.as_ref().ok_or_else(|| Fault::not_authenticated(self.this.clone()))
     }
 
-    /// The session's key; empty without one.
+    /// Whose the made objects are that the call may see; empty without a session.
     pub(crate) fn session_key(&self) -> &str {
-        self.session.as_ref().map_or("", |session| &*session.id)
+        self.session.as_ref().map_or("", |session| &*session.data.owner)
     }
 
     /// An argument.

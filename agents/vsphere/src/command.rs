@@ -10,7 +10,7 @@ use crate::{
     call::{Call, Reply},
     fault::{Answer, Fault},
     inventory::{Key, TypeId},
-    limits, native,
+    limits, native, permission,
 };
 use mapping::{CommandMap, LiftError, NativeArgs, NativeRef, NativeValue, Resolve};
 use std::sync::Arc;
@@ -84,10 +84,7 @@ pub(crate) fn submit(call: &Call<'_>, wanted: Wanted<'_>, reply: lane::Reply) ->
     let session = call.session()?;
     let front = call.front;
     let fault = |cause: Cause| front.fault_of(&cause, &call.this);
-    front
-        .guard
-        .authorize(&session.principal, wanted.verb, wanted.schema.class, wanted.object)
-        .map_err(fault)?;
+    permission::check(front, session, wanted.verb, wanted.schema.class, wanted.object).map_err(fault)?;
     let now = front.clock.now_ms();
     let command = Command {
         id: CommandId(front.ids.ordered_uuid(now)),
@@ -95,7 +92,7 @@ pub(crate) fn submit(call: &Call<'_>, wanted: Wanted<'_>, reply: lane::Reply) ->
         schema: wanted.schema.clone(),
         object: wanted.object,
         body: Arc::new(wanted.body),
-        principal: session.principal.name.clone(),
+        principal: session.principal.clone(),
         session: session.id.clone(),
         deadline_ms: now + i64::try_from(limits::COMMAND.as_millis()).unwrap_or(i64::MAX),
         origin: Origin {
@@ -104,7 +101,7 @@ pub(crate) fn submit(call: &Call<'_>, wanted: Wanted<'_>, reply: lane::Reply) ->
             method: wanted.method.clone(),
         },
     };
-    front.owner.submit(command, reply).map_err(fault)
+    front.commands.submit(command, reply).map_err(fault)
 }
 
 /// The fault of a call that cannot be lifted.

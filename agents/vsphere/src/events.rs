@@ -128,13 +128,13 @@ pub(crate) fn create_collector(call: &Call<'_>) -> Answer<Reply> {
     let session = call.session()?;
     let filter = filter(call)?;
     let mut workshop = call.front.workshop.lock();
-    if workshop.all_of(&session.id).count() >= limits::MADE {
+    if workshop.all_of(&session.data.owner).count() >= limits::MADE {
         return Err(Fault::limit("filters, collectors and views", limits::MADE));
     }
     let id = call.front.made_id(&session.id);
     let thing = Thing::Events(EventPages { filter, cursor: Cursor::default() });
-    let (_, reference) =
-        workshop.make(&session.id, thing, |_| NativeRef { ty: Arc::from("EventHistoryCollector"), id });
+    let (_, reference) = workshop
+        .make(&session.data.owner, thing, |_| NativeRef { ty: Arc::from("EventHistoryCollector"), id });
     Ok(Reply::reference(&reference))
 }
 

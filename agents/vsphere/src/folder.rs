@@ -4,15 +4,16 @@
 //! Callers show a session's cookie, or a name and password (Basic).
 
 use crate::{
-    front::{Front, page},
-    search,
+    front::{Front, page, unavailable},
+    permission, search,
+    serve::PROTOCOL,
     tree::unescape,
     vmx,
 };
 use ::front::Peer;
 use base64::Engine;
 use bytes::Bytes;
-use guard::Secret;
+use guard::{Applicant, LoginError, Pass, Secret};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -20,7 +21,11 @@ use union::command::Class;
 
 /// Answers `GET` and `HEAD`.
 pub(crate) async fn answer(front: &Front, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let Some(principal) = who(front, &request).await else {
+    let who = match who(front, &request).await {
+        Ok(who) => who,
+        Err(error) => return unavailable(&error),
+    };
+    let Some(pass) = who else {
         let mut refused =
             page(StatusCode::UNAUTHORIZED, "text/plain", Bytes::from_static(b"401 Unauthorized\n"));
         let realm = http::HeaderValue::from_static("Basic realm=\"VMware HTTP server\"");
@@ -35,7 +40,7 @@ pub(crate) async fn answer(front: &Front, request: Request<Incoming>) -> Respons
     let Some(vm) = search::by_file(&front.catalog, datacenter.as_deref(), &pool, &file) else {
         return missing();
     };
-    if front.guard.authorize(&principal, "ReadFile", Class::Read, vm).is_err() {
+    if permission::pass(front, &pass, "ReadFile", Class::Read, vm).is_err() {
         return page(StatusCode::FORBIDDEN, "text/plain", Bytes::from_static(b"403 Forbidden\n"));
     }
     let Some(text) = vmx::render(&front.catalog, vm) else { return missing() };
@@ -46,16 +51,34 @@ pub(crate) async fn answer(front: &Front, request: Request<Incoming>) -> Respons
     response
 }
 
-async fn who(front: &Front, request: &Request<Incoming>) -> Option<guard::Principal> {
-    if let Some(session) = front.session_of(request.headers()) {
-        return Some(session.principal.clone());
+/// Who asks; nobody: neither a session nor a name and password that are right.
+async fn who(front: &Front, request: &Request<Incoming>) -> Result<Option<Pass>, LoginError> {
+    let headers = request.headers();
+    let Some(remote) = request.extensions().get::<Peer>().map(|peer| peer.remote.ip()) else {
+        return Ok(None);
+    };
+    if let Some(session) = front.session_of(headers, remote, "").await? {
+        return Ok(Some(session.pass.clone()));
     }
-    let basic = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Basic ")?;
+    let Some((user, password)) = headers.get(header::AUTHORIZATION).and_then(basic) else { return Ok(None) };
+    let applicant = Applicant { user: &user, password: &password, remote, protocol: PROTOCOL };
+    match front.sessions.logins().login(applicant).await {
+        Ok(pass) => {
+            // The login is for this one answer.
+            front.sessions.logins().end(&pass).await;
+            Ok(Some(pass))
+        }
+        Err(LoginError::Busy) => Err(LoginError::Busy),
+        Err(_) => Ok(None),
+    }
+}
+
+fn basic(value: &http::HeaderValue) -> Option<(String, Secret)> {
+    let basic = value.to_str().ok()?.strip_prefix("Basic ")?;
     let decoded = base64::engine::general_purpose::STANDARD.decode(basic.trim()).ok()?;
     let decoded = String::from_utf8(decoded).ok()?;
     let (name, password) = decoded.split_once(':')?;
-    let remote = request.extensions().get::<Peer>()?.remote.ip();
-    front.guard.login(name, &Secret::new(password), remote).await.ok()
+    Some((name.to_owned(), Secret::new(password)))
 }
 
 /// One parameter of a query.

@@ -16,19 +16,20 @@ use crate::{
     made::{Made, MadeRead, OfSession, Thing, Workshop},
     methods::Methods,
     native::{self, NS, Tags, TaskOutcome},
+    permission,
     power::Plans,
     serve::Watching,
-    session::{COOKIE, Data, Session, Ticket},
+    session::{COOKIE, DEFAULT_LOCALE, Data, Session, Ticket},
     version,
 };
 use ::front::{Peer, Sessions, session::Active};
 use ::inventory::{Change, Chronicle, Observer, Tasks};
 use bytes::Bytes;
-use guard::{Guard, Role};
+use guard::LoginError;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use lane::Owner;
+use lane::Commands;
 use mapping::NativeRef;
 use parking_lot::Mutex;
 use std::{
@@ -48,8 +49,7 @@ pub(crate) struct Front {
     pub(crate) sessions: Arc<Sessions<Data>>,
     pub(crate) tickets: Mutex<VecDeque<Ticket>>,
     pub(crate) workshop: Mutex<Workshop>,
-    pub(crate) owner: Arc<Owner>,
-    pub(crate) guard: Arc<Guard>,
+    pub(crate) commands: Arc<dyn Commands>,
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) chronicle: Arc<Chronicle>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -114,7 +114,11 @@ impl Front {
         let Some(peer) = head.extensions.get::<Peer>() else {
             return page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", Bytes::new());
         };
-        let session = self.session_of(&head.headers);
+        let agent = head.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let session = match self.session_of(&head.headers, peer.remote.ip(), agent).await {
+            Ok(session) => session,
+            Err(error) => return unavailable(&error),
+        };
         let most =
             if session.is_some() { wire_limits::BODY_AFTER_LOGIN } else { wire_limits::BODY_BEFORE_LOGIN };
         let bytes = match ::front::body::read(&head.headers, body, most, &self.limits).await {
@@ -124,7 +128,7 @@ impl Front {
         let text = |name| head.headers.get(name).and_then(|v: &http::HeaderValue| v.to_str().ok());
         let around = Around {
             action: text("soapaction"),
-            agent: text("user-agent").unwrap_or_default(),
+            agent,
             remote: peer.remote.ip(),
             draining: peer.draining.clone(),
             thumbprint: peer.certificate.as_ref().map(|certificate| certificate.fingerprint()),
@@ -167,8 +171,8 @@ impl Front {
         if let Some(session) = &session {
             // Every call reads at least; who may not even do that is no user any more.
             let object = known.and_then(Key::object).unwrap_or(self.catalog.service());
-            let allowed = self.guard.authorize(&session.principal, method, Class::Read, object);
-            allowed.map_err(|cause| self.fault_of(&cause, &this))?;
+            permission::check(self, session, method, Class::Read, object)
+                .map_err(|cause| self.fault_of(&cause, &this))?;
         }
         let receiver = known.ok_or_else(|| Fault::not_found(this.clone()))?;
         let call = Call {
@@ -191,20 +195,37 @@ impl Front {
     pub(crate) fn find(&self, session: Option<&Session>, reference: &NativeRef) -> Option<Key> {
         let made = session.and_then(|session| {
             let workshop = self.workshop.lock();
-            OfSession { workshop: &workshop, session: &session.id }.find(reference)
+            OfSession { workshop: &workshop, session: &session.data.owner }.find(reference)
         });
         made.or_else(|| self.catalog.resolve(reference))
     }
 
-    /// The session that a request's cookie names.
-    pub(crate) fn session_of(&self, headers: &HeaderMap) -> Option<Active<Data>> {
+    /// The session that a request's cookie names, wherever it began.
+    pub(crate) async fn session_of(
+        &self,
+        headers: &HeaderMap,
+        remote: IpAddr,
+        agent: &str,
+    ) -> Result<Option<Active<Data>>, LoginError> {
         let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
         // A client may send the whole Set-Cookie back, attributes and quotes included.
         let mut values = cookies
             .flat_map(|cookie| cookie.split([';', ',']))
             .filter_map(|part| part.trim().split_once('='));
-        let (_, key) = values.find(|(name, _)| *name == COOKIE)?;
-        self.sessions.enter(key.trim().trim_matches('"'))
+        let Some((_, key)) = values.find(|(name, _)| *name == COOKIE) else { return Ok(None) };
+        let key = key.trim().trim_matches('"');
+        let data = |pass: &guard::Pass| self.data(pass, DEFAULT_LOCALE, agent);
+        self.sessions.enter(key, remote, data, |session| self.clean_up_after(session)).await
+    }
+
+    /// What the front keeps for a new session.
+    pub(crate) fn data(&self, pass: &guard::Pass, locale: &str, agent: &str) -> Data {
+        let mut workshop = self.workshop.lock();
+        let owner = workshop.owner(&pass.session);
+        let reference = NativeRef { ty: Arc::from("PropertyCollector"), id: Arc::from("") };
+        let (number, _) = workshop.make(&owner, Thing::Collector { default: true }, |_| reference);
+        workshop.updates.open(number);
+        Data::new(owner, number, locale, agent)
     }
 
     /// The facts of an object as a caller sees them: the front's own with the caller's session in it.
@@ -244,7 +265,8 @@ impl Front {
             if let Some(field) = message.field("sessions").filter(|field| looks(field.slot)) {
                 let mut all = self.sessions.list();
                 // Others' sessions are shown to those who may end them.
-                all.retain(|session| caller.principal.role == Role::Admin || session.id == caller.id);
+                let ends_all = permission::may(self, caller, permission::TERMINATE, self.catalog.service());
+                all.retain(|session| ends_all || session.id == caller.id);
                 let all =
                     all.iter().map(|session| Value::record(crate::session::record(self, session, current)));
                 record.set(field.slot, Value::list(all));
@@ -293,11 +315,11 @@ impl Front {
 
     /// Forgets what a session made as soon as it has ended.
     pub(crate) fn clean_up_after(&self, session: &Arc<Session>) {
-        let (ended, id, front) = (session.ended.clone(), session.id.clone(), self.me.clone());
+        let (ended, owner, front) = (session.ended.clone(), session.data.owner.clone(), self.me.clone());
         tokio::spawn(async move {
             ended.cancelled().await;
             if let Some(front) = front.upgrade() {
-                front.workshop.lock().unmake_all(&id);
+                front.workshop.lock().unmake_all(&owner);
             }
         });
     }
@@ -342,6 +364,13 @@ pub(crate) fn page(status: StatusCode, kind: &'static str, body: Bytes) -> Answe
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
+    response
+}
+
+/// Whether there is a session of a key cannot be said now: a client that asks again later need not log in again.
+pub(crate) fn unavailable(error: &LoginError) -> Answered {
+    let mut response = page(StatusCode::SERVICE_UNAVAILABLE, "text/plain", format!("{error}\n").into());
+    response.headers_mut().insert(header::RETRY_AFTER, http::HeaderValue::from_static("1"));
     response
 }
 

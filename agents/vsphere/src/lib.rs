@@ -29,6 +29,7 @@ mod limits;
 mod made;
 mod methods;
 pub mod native;
+mod permission;
 mod power;
 mod property_collector;
 mod search;

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// Sessions.
 pub(crate) const SESSIONS: usize = 1_000;
+/// Sessions of one user: a script that never logs out must leave others their room.
+pub(crate) const SESSIONS_OF_USER: usize = 500;
 /// Collectors, filters and views a session may have open.
 pub(crate) const MADE: usize = 1_000;
 /// Waits a session may have open.

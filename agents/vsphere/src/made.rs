@@ -73,6 +73,12 @@ pub(crate) trait MadeRead: Sync {
 }
 
 impl Workshop {
+    /// A name for what a session keeps here. A session that is forgotten and comes back has another.
+    pub(crate) fn owner(&mut self, session: &str) -> Arc<str> {
+        self.last += 1;
+        Arc::from(format!("{session}#{}", self.last))
+    }
+
     /// Takes in a new object; `reference` is called with its number.
     pub(crate) fn make(
         &mut self,

@@ -80,7 +80,7 @@ pub(crate) fn power_on_multi(call: &Call<'_>) -> Answer<Reply> {
         schema: map.schema.clone(),
         object: datacenter,
         body: Arc::new(message.record()),
-        principal: session.principal.name.clone(),
+        principal: session.principal.clone(),
         session: session.id.clone(),
         deadline_ms: i64::MAX,
         origin: Origin {

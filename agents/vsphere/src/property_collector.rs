@@ -46,11 +46,11 @@ fn collector(call: &Call<'_>) -> Answer<CollectorId> {
 pub(crate) fn create_collector(call: &Call<'_>) -> Answer<Reply> {
     let session = call.session()?;
     let mut workshop = call.front.workshop.lock();
-    if workshop.all_of(&session.id).count() >= limits::MADE {
+    if workshop.all_of(&session.data.owner).count() >= limits::MADE {
         return Err(Fault::limit("filters, collectors and views", limits::MADE));
     }
     let id = call.front.made_id(&session.id);
-    let (number, reference) = workshop.make(&session.id, Thing::Collector { default: false }, |_| {
+    let (number, reference) = workshop.make(&session.data.owner, Thing::Collector { default: false }, |_| {
         NativeRef { ty: Arc::from("PropertyCollector"), id }
     });
     workshop.updates.open(number);

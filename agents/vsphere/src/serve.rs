@@ -10,8 +10,8 @@ use crate::{
 };
 use ::front::{Listener, Sessions, session};
 use ::inventory::{Chronicle, IdMap, ObserverGuard, Tasks, View};
-use guard::Guard;
-use lane::Owner;
+use guard::Logins;
+use lane::Commands;
 use mapping::Bundle;
 use std::{
     net::SocketAddr,
@@ -21,7 +21,7 @@ use std::{
 use union::{Clock, Ids};
 
 /// Whose words it speaks.
-const PROTOCOL: &str = "vsphere";
+pub(crate) const PROTOCOL: &str = "vsphere";
 
 /// What a front works with.
 #[derive(Clone)]
@@ -30,10 +30,10 @@ pub struct Deps {
     pub bundle: Arc<Bundle>,
     /// What it shows; the view's name chooses between a vCenter Server (`fleet`) and an ESXi host (`host`).
     pub view: Arc<View>,
-    /// Performs commands.
-    pub owner: Arc<Owner>,
-    /// Knows users.
-    pub guard: Arc<Guard>,
+    /// Takes commands.
+    pub commands: Arc<dyn Commands>,
+    /// Answers logins.
+    pub logins: Arc<dyn Logins>,
     /// Tasks of the inventory that the view is made from.
     pub tasks: Arc<Tasks>,
     /// Time.
@@ -74,7 +74,7 @@ struct Background {
 
 impl Drop for Background {
     fn drop(&mut self) {
-        self.front.sessions.revoke_all();
+        self.front.sessions.forget_all();
         for task in &self.tasks {
             task.abort();
         }
@@ -147,15 +147,14 @@ pub(crate) fn build_as(
     let catalog = catalog.ok_or(ServeError::NoProtocol { view: view.clone() })?;
     let (chronicle, told) = Chronicle::new(&format!("{PROTOCOL} {view}"), catalog.inventory());
     let settings =
-        session::Settings { idle: limits::IDLE, most: limits::SESSIONS, per_user: limits::SESSIONS };
+        session::Settings { idle: limits::IDLE, most: limits::SESSIONS, per_user: limits::SESSIONS_OF_USER };
     let front = Arc::new_cyclic(|me| Front {
         tags: Tags::new(catalog.protocol()),
         methods: Methods::new(&catalog),
-        sessions: Sessions::new(settings, deps.clock.clone(), deps.ids.clone()),
+        sessions: Sessions::new(settings, deps.clock.clone(), deps.logins, PROTOCOL),
         tickets: Default::default(),
         workshop: Default::default(),
-        owner: deps.owner,
-        guard: deps.guard,
+        commands: deps.commands,
         tasks: deps.tasks,
         chronicle,
         clock: deps.clock,

@@ -8,18 +8,18 @@ use crate::{
     fault::{Answer, Fault},
     front::Front,
     limits,
-    made::Thing,
     native::Soap,
+    permission,
     property_collector::{CollectorId, Page},
 };
+use ::front::session::Refused;
 use ::inventory::chronicle::Note;
-use guard::{LoginError, Principal, Secret};
-use mapping::NativeRef;
+use guard::{LoginError, Pass, Secret};
 use parking_lot::Mutex;
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -29,13 +29,17 @@ use union::{Kind, Record, Value, command::Class};
 /// The cookie that carries a session.
 pub(crate) const COOKIE: &str = "vmware_soap_session";
 
+/// The locale of a client that does not say.
+pub(crate) const DEFAULT_LOCALE: &str = "en";
+
 /// A session of this front.
 pub(crate) type Session = ::front::Session<Data>;
 
 /// What a session owns.
-#[derive(Default)]
 pub(crate) struct Data {
-    collector: OnceLock<CollectorId>,
+    /// Whose its made objects are, in the front's own words.
+    pub(crate) owner: Arc<str>,
+    collector: CollectorId,
     /// Unread pages.
     pub(crate) pages: Mutex<VecDeque<Page>>,
     waits: AtomicUsize,
@@ -53,9 +57,21 @@ impl Drop for Wait<'_> {
 }
 
 impl Data {
+    /// For a new session whose collector is `collector`.
+    pub(crate) fn new(owner: Arc<str>, collector: CollectorId, locale: &str, agent: &str) -> Data {
+        Data {
+            owner,
+            collector,
+            pages: Mutex::default(),
+            waits: AtomicUsize::new(0),
+            locale: Arc::from(locale),
+            agent: Arc::from(agent),
+        }
+    }
+
     /// The collector every session has.
     pub(crate) fn collector(&self) -> CollectorId {
-        self.collector.get().copied().unwrap_or(0)
+        self.collector
     }
 
     /// Begins a wait, unless the session has too many.
@@ -68,7 +84,7 @@ impl Data {
 /// A ticket for cloning a session.
 pub(crate) struct Ticket {
     secret: String,
-    session: Arc<str>,
+    session: Secret,
     since: Duration,
 }
 
@@ -79,15 +95,17 @@ pub(crate) async fn login(call: &Call<'_>) -> Answer<Reply> {
     }
     let name = call.text("userName")?;
     let password = Secret::new(call.text("password")?);
-    match call.front.guard.login(name, &password, call.remote).await {
-        Ok(principal) => open(call, principal),
-        Err(error) => {
+    let data = |pass: &Pass| call.front.data(pass, locale(call), call.agent);
+    match call.front.sessions.login(name, &password, call.remote, data).await {
+        Ok(session) => Ok(opened(call, &session)),
+        Err(Refused::Full(full)) => Err(Fault::limit("sessions", full.limit)),
+        Err(Refused::Login(error)) => {
             // Only a password that was looked at is news: refusals without a look could fill the chronicle.
-            if error == LoginError::Wrong {
+            if matches!(error, LoginError::Wrong) {
                 let message = format!("Cannot login {name}@{}", call.remote);
                 note(call, "session.login_failed", name, "", message);
             }
-            Err(refused(error))
+            Err(refused(&error))
         }
     }
 }
@@ -96,30 +114,21 @@ fn invalid_login() -> Fault {
     Fault::new("InvalidLogin", "Cannot complete login due to an incorrect user name or password.")
 }
 
-fn refused(error: LoginError) -> Fault {
+fn refused(error: &LoginError) -> Fault {
     match error {
         LoginError::Wrong => invalid_login(),
-        LoginError::RateLimited { .. } | LoginError::Busy => {
-            Fault::new("InvalidLogin", format!("Cannot complete login: {error}."))
-        }
+        other => Fault::new("InvalidLogin", format!("Cannot complete login: {other}.")),
     }
 }
 
-fn open(call: &Call<'_>, principal: Principal) -> Answer<Reply> {
-    let locale = call.argument("locale").map(|l| l.text().trim()).filter(|l| !l.is_empty()).unwrap_or("en");
-    let data = Data { locale: Arc::from(locale), agent: Arc::from(call.agent), ..Data::default() };
-    let created = call.front.sessions.create(principal, call.remote, data);
-    let session = created.map_err(|full| Fault::limit("sessions", full.limit))?;
-    let number = {
-        let mut workshop = call.front.workshop.lock();
-        let reference = NativeRef { ty: Arc::from("PropertyCollector"), id: Arc::from("") };
-        let (number, _) = workshop.make(&session.id, Thing::Collector { default: true }, |_| reference);
-        workshop.updates.open(number);
-        number
-    };
-    // The session is new: nobody else has set it.
-    session.data.collector.set(number).unwrap_or_default();
-    let name = &session.principal.name;
+fn locale<'r>(call: &Call<'r>) -> &'r str {
+    let locale = call.argument("locale").map(|l| l.text().trim());
+    locale.filter(|l| !l.is_empty() && l.len() <= 64).unwrap_or(DEFAULT_LOCALE)
+}
+
+/// A session began: its answer.
+fn opened(call: &Call<'_>, session: &Arc<Session>) -> Reply {
+    let name = &session.principal;
     note(
         call,
         "session.logged_in",
@@ -127,18 +136,18 @@ fn open(call: &Call<'_>, principal: Principal) -> Answer<Reply> {
         &session.id,
         format!("User {name}@{} logged in as {}", call.remote, call.agent),
     );
-    call.front.clean_up_after(&session);
+    call.front.clean_up_after(session);
     let mut out = wire::soap::encode::Encoder::new();
-    put_session(call.front, &mut out, &session, Some(&session.id), call.version);
-    Ok(Reply::Cookie(out.finish(), session.key().clone()))
+    put_session(call.front, &mut out, session, Some(&session.id), call.version);
+    Reply::Cookie(out.finish(), Arc::from(session.key().expose()))
 }
 
 /// `Logout`
-pub(crate) fn logout(call: &Call<'_>) -> Answer<Reply> {
+pub(crate) async fn logout(call: &Call<'_>) -> Answer<Reply> {
     let session = call.session()?;
-    let name = &session.principal.name;
+    let name = &session.principal;
     note(call, "session.logged_out", name, &session.id, format!("User {name}@{} logged out", session.remote));
-    call.front.sessions.revoke(session.key());
+    call.front.sessions.end(session).await;
     Ok(Reply::Cookie(Vec::new(), Arc::from("")))
 }
 
@@ -146,20 +155,16 @@ pub(crate) fn logout(call: &Call<'_>) -> Answer<Reply> {
 pub(crate) fn is_active(call: &Call<'_>) -> Answer<Reply> {
     call.session()?;
     let (id, user) = (call.text("sessionID")?, call.text("userName")?);
-    let active = call.front.sessions.list().iter().any(|s| &*s.id == id && &*s.principal.name == user);
+    let active = call.front.sessions.list().iter().any(|s| &*s.id == id && &*s.principal == user);
     Ok(Reply::write(|out| out.bool_leaf("returnval", active)))
 }
 
 /// `TerminateSession`
-pub(crate) fn terminate(call: &Call<'_>) -> Answer<Reply> {
+pub(crate) async fn terminate(call: &Call<'_>) -> Answer<Reply> {
     let session = call.session()?;
-    let allowed = call.front.guard.authorize(
-        &session.principal,
-        "TerminateSession",
-        Class::Idempotent,
-        call.catalog().service(),
-    );
-    allowed.map_err(|cause| call.front.fault_of(&cause, &call.this))?;
+    let service = call.catalog().service();
+    permission::check(call.front, session, permission::TERMINATE, Class::Idempotent, service)
+        .map_err(|cause| call.front.fault_of(&cause, &call.this))?;
     let own = session.id.clone();
     let ids: Vec<&str> = call.arguments("sessionId").map(|id| id.text().trim()).collect();
     let live = call.front.sessions.list();
@@ -169,8 +174,8 @@ pub(crate) fn terminate(call: &Call<'_>) -> Answer<Reply> {
     if ids.iter().any(|id| !live.iter().any(|session| *session.id == **id)) {
         return Err(Fault::new("NotFound", "There is no such session."));
     }
-    for id in ids {
-        call.front.sessions.revoke_id(id);
+    for session in live.iter().filter(|session| ids.contains(&&*session.id)) {
+        call.front.sessions.end(session).await;
     }
     Ok(Reply::Void)
 }
@@ -188,12 +193,12 @@ pub(crate) fn acquire_clone_ticket(call: &Call<'_>) -> Answer<Reply> {
     if tickets.len() >= limits::SESSIONS {
         tickets.pop_front();
     }
-    tickets.push_back(Ticket { secret: text.clone(), session: session.key().clone(), since });
+    tickets.push_back(Ticket { secret: text.clone(), session: session.pass.key.clone(), since });
     Ok(Reply::write(|out| out.leaf("returnval", &text)))
 }
 
 /// `CloneSession`
-pub(crate) fn clone_session(call: &Call<'_>) -> Answer<Reply> {
+pub(crate) async fn clone_session(call: &Call<'_>) -> Answer<Reply> {
     if call.session.is_some() {
         return Err(invalid_login());
     }
@@ -205,9 +210,15 @@ pub(crate) fn clone_session(call: &Call<'_>) -> Answer<Reply> {
         let at = tickets.iter().position(|ticket| ticket.secret == text);
         at.and_then(|at| tickets.remove(at))
     };
-    let original =
-        ticket.and_then(|ticket| call.front.sessions.peek(&ticket.session)).ok_or_else(invalid_login)?;
-    open(call, original.principal.clone())
+    let original = ticket
+        .and_then(|ticket| call.front.sessions.peek(ticket.session.expose()))
+        .ok_or_else(invalid_login)?;
+    let data = |pass: &Pass| call.front.data(pass, &original.data.locale, call.agent);
+    match call.front.sessions.again(&original, call.remote, data).await {
+        Ok(session) => Ok(opened(call, &session)),
+        Err(Refused::Full(full)) => Err(Fault::limit("sessions", full.limit)),
+        Err(Refused::Login(error)) => Err(refused(&error)),
+    }
 }
 
 /// Writes `<returnval>` as the mapping shows a `UserSession`.
@@ -231,7 +242,7 @@ fn put_session(
 pub(crate) fn record(front: &Front, session: &Session, current: Option<&str>) -> Record {
     let message = front.catalog.schema().kind(Kind::Session);
     let mut record = message.record();
-    let name = &session.principal.name;
+    let name = &session.principal;
     let fields: [(&str, Value); 9] = [
         ("key", Value::Str(session.id.clone())),
         ("principal", Value::Str(name.clone())),

@@ -10,6 +10,7 @@ use crate::{
     limits,
     made::Thing,
     native::Soap,
+    permission,
 };
 use mapping::NativeRef;
 use std::sync::Arc;
@@ -91,12 +92,14 @@ pub(crate) fn create_collector(call: &Call<'_>) -> Answer<Reply> {
         call.argument("filter").ok_or_else(|| Fault::invalid_argument("filter", "it is required"))?;
     let pages = TaskPages::read(call, element)?;
     let mut workshop = call.front.workshop.lock();
-    if workshop.all_of(&session.id).count() >= limits::MADE {
+    if workshop.all_of(&session.data.owner).count() >= limits::MADE {
         return Err(Fault::limit("filters, collectors and views", limits::MADE));
     }
     let id = call.front.made_id(&session.id);
-    let (_, reference) = workshop
-        .make(&session.id, Thing::Tasks(pages), |_| NativeRef { ty: Arc::from("TaskHistoryCollector"), id });
+    let (_, reference) = workshop.make(&session.data.owner, Thing::Tasks(pages), |_| NativeRef {
+        ty: Arc::from("TaskHistoryCollector"),
+        id,
+    });
     Ok(Reply::reference(&reference))
 }
 
@@ -132,15 +135,13 @@ pub(crate) fn cancel(call: &Call<'_>) -> Answer<Reply> {
     let session = call.session()?;
     let Key::Fact(id, _) = call.receiver else { return Err(Fault::not_found(call.this.clone())) };
     let class = union::command::Class::Idempotent;
-    call.front
-        .guard
-        .authorize(&session.principal, "Cancel", class, id)
+    permission::check(call.front, session, "Cancel", class, id)
         .map_err(|c| call.front.fault_of(&c, &call.this))?;
     let slot = call.catalog().schema().slot(Kind::Task, "command_id");
     let task = call.catalog().record(id).ok_or_else(|| Fault::not_found(call.this.clone()))?;
     let command = slot.and_then(|slot| task.get(slot).as_str()?.parse().ok());
     let invalid = || Fault::new("InvalidState", "The task has ended, or cannot be canceled any more.");
     let command = command.map(CommandId).ok_or_else(invalid)?;
-    call.front.owner.cancel(command).map_err(|_| invalid())?;
+    call.front.commands.cancel(command).map_err(|_| invalid())?;
     Ok(Reply::Void)
 }

@@ -6,7 +6,6 @@ use crate::{
 };
 use ::inventory::{Inventory, Layout, Put, Skeleton, Tasks, View};
 use bytes::Bytes;
-use guard::{Cost, Guard, Role, Secret, Settings, Users};
 use http_body_util::BodyExt;
 use lane::{Owner, rules::BundleRules};
 use mapping::Bundle;
@@ -26,6 +25,7 @@ use wire::xml::Document;
 mod collector;
 mod golden;
 mod hostile;
+mod logins;
 mod model;
 mod power;
 mod strict;
@@ -43,13 +43,16 @@ pub(crate) static BUNDLE: LazyLock<Arc<Bundle>> = LazyLock::new(|| {
 /// 2026-11-21T05:00:00Z
 const NOW: i64 = 1_795_237_200_000;
 
+/// Where clients are.
+const REMOTE: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 250));
+
 /// A front with two hosts, a pool, a network and some machines.
 pub(super) struct Rig {
     pub(super) front: Arc<Front>,
     pub(super) source: Arc<Inventory>,
     pub(super) tasks: Arc<Tasks>,
     pub(super) clock: Arc<ManualClock>,
-    _files: tempfile::TempDir,
+    pub(super) engine: Arc<logins::Engine>,
 }
 
 /// What came back.
@@ -213,27 +216,20 @@ impl Rig {
         let rules = Arc::new(BundleRules::new(BUNDLE.clone()));
         let owner = Owner::new(rules, source.clone(), tasks.clone(), clock.clone(), lane::Limits::default());
         owner.adopt(Arc::new(power::Machines::new(source.clone())));
-        let files = tempfile::tempdir().unwrap();
-        let users = Arc::new(Users::open(files.path().join("users.toml")).unwrap());
-        for (name, role) in [("admin", Role::Admin), ("watcher", Role::ReadOnly)] {
-            let hash = guard::hash::hash(&Secret::from("secret"), Cost::LEAST, ids.as_ref()).unwrap();
-            users.put(name, role, &hash).unwrap();
-        }
-        let settings = Settings { cost: Cost::LEAST, ..Settings::default() };
         let timer: Arc<dyn Clock> = clock.clone();
-        let guard = Guard::new(users, settings, timer, ids.as_ref()).unwrap();
+        let engine = logins::Engine::new(timer);
         let deps = Deps {
             bundle: BUNDLE.clone(),
             view: View::new(view, &source, layout),
-            owner,
-            guard,
+            commands: owner,
+            logins: engine.clone(),
             tasks: tasks.clone(),
             clock: clock.clone(),
             ids,
         };
         let front = build(deps, ::front::Limits::default()).unwrap();
         front.introduce("127.0.0.1:443");
-        Rig { front, source, tasks, clock, _files: files }
+        Rig { front, source, tasks, clock, engine }
     }
 
     /// Sends bytes as a client of version 8.0.3.0 would.
@@ -245,10 +241,10 @@ impl Rig {
         let around = Around {
             action: Some(action).filter(|a| !a.is_empty()),
             agent: "test",
-            remote: "192.0.2.250".parse().unwrap(),
+            remote: REMOTE,
             draining: CancellationToken::new(),
             thumbprint: None,
-            session: self.front.session_of(&headers),
+            session: self.front.session_of(&headers, REMOTE, "test").await.unwrap(),
         };
         let response = self.front.exchange(&around, bytes.into()).await;
         let cookie = response.headers().get(http::header::SET_COOKIE).map(|c| c.to_str().unwrap().to_owned());

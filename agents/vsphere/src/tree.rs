@@ -56,7 +56,7 @@ impl Tree {
     }
 
     /// What an object lies in, by any of its parents.
-    fn above(&self, kind: Kind, record: &Record) -> SmallVec<[ObjectId; 3]> {
+    pub(crate) fn above(&self, kind: Kind, record: &Record) -> SmallVec<[ObjectId; 3]> {
         self.slots(kind).iter().filter_map(|slot| record.get(*slot).as_ref_id()).collect()
     }
 

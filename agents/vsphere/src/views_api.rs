@@ -16,12 +16,12 @@ use wire::xml::Element;
 fn make(call: &Call<'_>, ty: &str, view: ViewState) -> Answer<Reply> {
     let session = call.session()?;
     let mut workshop = call.front.workshop.lock();
-    if workshop.all_of(&session.id).count() >= limits::MADE {
+    if workshop.all_of(&session.data.owner).count() >= limits::MADE {
         return Err(Fault::limit("filters, collectors and views", limits::MADE));
     }
     let id = call.front.made_id(&session.id);
     let (_, reference) =
-        workshop.make(&session.id, Thing::View(view), |_| NativeRef { ty: Arc::from(ty), id });
+        workshop.make(&session.data.owner, Thing::View(view), |_| NativeRef { ty: Arc::from(ty), id });
     Ok(Reply::reference(&reference))
 }
 

@@ -226,18 +226,17 @@ pub(crate) fn create_filter(call: &Call<'_>) -> Answer<Reply> {
     let partial = call.argument("partialUpdates").and_then(Element::bool).unwrap_or(false);
     let session = call.session()?;
     let mut workshop = call.front.workshop.lock();
-    if workshop.all_of(&session.id).count() >= limits::MADE {
+    if workshop.all_of(&session.data.owner).count() >= limits::MADE {
         return Err(Fault::limit("filters, collectors and views", limits::MADE));
     }
     let found = {
-        let made = OfSession { workshop: &workshop, session: &session.id };
+        let made = OfSession { workshop: &workshop, session: &session.data.owner };
         walk(&Ground { catalog: call.catalog(), made: &made }, &spec)?
     };
     let id = call.front.made_id(&session.id);
     let (number, reference) =
-        workshop.make(&session.id, Thing::Filter { collector, spec: spec.clone(), partial }, |_| NativeRef {
-            ty: Arc::from("PropertyFilter"),
-            id,
+        workshop.make(&session.data.owner, Thing::Filter { collector, spec: spec.clone(), partial }, |_| {
+            NativeRef { ty: Arc::from("PropertyFilter"), id }
         });
     workshop.updates.add(number, collector, spec);
     workshop.updates.walked(number, found);
