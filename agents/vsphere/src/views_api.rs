@@ -32,15 +32,15 @@ pub(crate) fn create_container_view(call: &Call<'_>) -> Answer<Reply> {
         call.arguments("type").map(|ty| ty.text().trim()).filter(|ty| !ty.is_empty()).collect();
     let recursive = call.argument("recursive").and_then(Element::bool).unwrap_or(false);
     // Filled while no change can pass: the lock that changes take is held.
-    let session = call.session()?.id.clone();
+    let session = call.session()?.clone();
     let mut workshop = call.front.workshop.lock();
-    if workshop.all_of(&session).count() >= limits::MADE {
+    if workshop.all_of(&session.data.owner).count() >= limits::MADE {
         return Err(Fault::limit("filters, collectors and views", limits::MADE));
     }
     let view = ViewState::container(call.catalog(), container, &types, recursive)?;
-    let id = call.front.made_id(&session);
-    let (_, reference) =
-        workshop.make(&session, Thing::View(view), |_| NativeRef { ty: Arc::from("ContainerView"), id });
+    let id = call.front.made_id(&session.id);
+    let (_, reference) = workshop
+        .make(&session.data.owner, Thing::View(view), |_| NativeRef { ty: Arc::from("ContainerView"), id });
     Ok(Reply::reference(&reference))
 }
 
