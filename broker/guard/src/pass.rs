@@ -1,24 +1,14 @@
 //! A login, in the hands of a front.
 
-use crate::{LoginError, Secret};
+use crate::{Grant, LoginError, Secret};
 use async_trait::async_trait;
 use parking_lot::RwLock;
 use std::{net::IpAddr, sync::Arc};
 use tokio_util::sync::CancellationToken;
 use union::{
-    ObjectId,
+    Command, ObjectId,
     command::{Cause, Class},
-    pb,
 };
-
-/// What a session may do, by the engine's word.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Grant {
-    /// Its content.
-    pub content: pb::Grant,
-    /// As the engine signed it.
-    pub signed: pb::SignedGrant,
-}
 
 /// Where an object hangs, as scopes see it: whoever may do something to a parent may do it to the child.
 pub trait Tree {
@@ -89,51 +79,19 @@ impl Pass {
         tree: &dyn Tree,
         now_ms: i64,
     ) -> Result<(), Cause> {
-        let grant = Arc::clone(&self.grant.read());
-        grant.allows(verb, class, object, tree, now_ms)
+        self.now().allows(verb, class, object, tree, now_ms)
     }
-}
 
-impl Grant {
-    /// Whether the grant covers a command; it also says no once it has expired.
+    /// Whether the session may send a command: on every object that it needs permission for.
     ///
     /// # Errors
     /// As [`Pass::authorize`].
-    pub fn allows(
-        &self,
-        verb: &str,
-        class: Class,
-        object: ObjectId,
-        tree: &dyn Tree,
-        now_ms: i64,
-    ) -> Result<(), Cause> {
-        let no = |why: &str| {
-            let message = format!("{verb} on {object} refused: {} {why}", self.content.principal);
-            Err(Cause::new(union::command::Code::Permission, message))
-        };
-        if now_ms >= self.content.expires_ms {
-            return no("has a session whose permissions are too old; the engine has not renewed them");
-        }
-        let mut above = vec![object];
-        let mut looked = 0;
-        while let Some(id) = above.get(looked).copied() {
-            looked += 1;
-            let mut parents = Vec::new();
-            tree.parents(id, &mut parents);
-            for parent in parents {
-                if above.len() < ANCESTORS && !above.contains(&parent) {
-                    above.push(parent);
-                }
-            }
-        }
-        let allowed = self.content.scopes.iter().any(|scope| {
-            (scope.root_id.is_empty() || above.iter().any(|id| scope.root_id == id.to_string()))
-                && (scope.kinds.is_empty() || scope.kinds.iter().any(|kind| kind == object.kind.word()))
-                && scope.verbs.iter().any(|v| v == "*" || v == verb || (class == Class::Read && v == "Read"))
-        });
-        if allowed { Ok(()) } else { no("has no permission for it there") }
+    pub fn covers(&self, command: &Command, tree: &dyn Tree, now_ms: i64) -> Result<(), Cause> {
+        self.now().covers(command, tree, now_ms)
+    }
+
+    /// What it may do now.
+    pub fn now(&self) -> Arc<Grant> {
+        Arc::clone(&self.grant.read())
     }
 }
-
-/// As many ancestors of an object are looked at.
-const ANCESTORS: usize = 256;
