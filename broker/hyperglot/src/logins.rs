@@ -43,7 +43,7 @@ impl FileLogins {
             expires_ms: i64::MAX,
             ..pb::Grant::default()
         };
-        let grant = Grant { content, signed: pb::SignedGrant::default() };
+        let grant = Grant::unsigned(content);
         let pass = Pass {
             session: session.into(),
             key: Secret::new(&*key),

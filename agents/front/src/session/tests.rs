@@ -17,7 +17,7 @@ impl Engine {
     fn pass(&self, principal: &str) -> Pass {
         let mut sessions = self.sessions.lock();
         let key = format!("key-{}", sessions.len());
-        let grant = Grant { content: pb::Grant::default(), signed: pb::SignedGrant::default() };
+        let grant = Grant::unsigned(pb::Grant::default());
         let pass = Pass {
             session: format!("id-{}", sessions.len()).into(),
             key: Secret::new(&*key),

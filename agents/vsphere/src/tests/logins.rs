@@ -35,7 +35,7 @@ impl Engine {
             expires_ms: i64::MAX,
             ..pb::Grant::default()
         };
-        let grant = Grant { content, signed: pb::SignedGrant::default() };
+        let grant = Grant::unsigned(content);
         let key = format!("{number:040x}");
         let pass = Pass {
             session: format!("52000000-0000-0000-0000-{number:012}").into(),
