@@ -19,6 +19,7 @@
 pub mod commands;
 pub mod owner;
 mod perform;
+pub mod points;
 pub mod queue;
 pub mod recorder;
 pub mod rules;
@@ -27,7 +28,8 @@ pub mod ticket;
 
 pub use commands::Commands;
 pub use mapping::{NativeCall, StepKind};
-pub use owner::{Limits, Owner, Reply};
+pub use owner::{Dispatch, Limits, Owner, Reply};
+pub use points::POINTS;
 pub use queue::Conflict;
 pub use recorder::{Intended, Known, Recorder, Unsettled};
 pub use rules::Rules;

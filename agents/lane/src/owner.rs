@@ -1,41 +1,47 @@
 //! The owner: the lanes of all objects whose targets this agent holds.
 //!
 //! ```text
-//! submit ─▶ known id? its ticket again │ no target? NOT_FOUND │ full? BUSY │ conflict table
-//!              started ─▶ perform ─▶ conclude ─▶ the next of the lane
+//! submit | dispatch ─▶ known id? its ticket again │ no target? NOT_FOUND │ stale epoch? refused │ full? BUSY │ conflict table
+//! recover ───────────▶ first in its lane                      started ─▶ perform | settle ─▶ conclude ─▶ the next of the lane
 //! ```
+//!
+//! A plan about several VMs needs the lanes of all of them. It enters all of them at once, in the order of their ids, and runs when it is
+//! first in each: since everybody enters under one lock, two plans never wait for each other. It overtakes nobody, and in the lanes that are
+//! not its own nobody overtakes it.
 //!
 //! An object that two targets claim ([`inventory::claims`]) is frozen: commands to it are refused, those that wait too, until one of them no
 //! longer has it.
 //!
 //! A command id is known while its command is here and for the next 4,096 commands after it ended: the same id again gets the same
-//! outcome, not a second effect.
+//! outcome, not a second effect. Beyond that the recorder knows it.
+
+mod choose;
+mod lanes;
+mod run;
+mod settle;
+
+pub(crate) use lanes::{Errand, Kept, Lanes, Load, Run};
 
 use crate::{
-    perform,
     queue::{Arrival, Cancelled, Conflict, Job, Queue},
+    recorder::{Known, Recorder},
     rules::{CANCEL, Rules},
     target::Target,
     ticket::Ticket,
 };
-use futures_util::FutureExt;
-use inventory::{Inventory, Put, Tasks, store::Credit};
+use inventory::{Inventory, Tasks};
+use lanes::HOLD;
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 use std::{
-    collections::VecDeque,
-    panic::AssertUnwindSafe,
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout},
-};
-use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tokio::{sync::watch, time::Instant};
+use tokio_util::task::TaskTracker;
 use union::{
-    Clock, Command, CommandId, ObjectId, Value,
-    command::{Cause, Code, Outcome},
+    Clock, Command, CommandId, ObjectId, Plan,
+    command::{Cause, Code},
 };
 
 /// How much an owner takes on, and how long it tries.
@@ -49,9 +55,10 @@ pub struct Limits {
     pub ended: usize,
     /// The longest a command may take, whatever its deadline says.
     pub longest: Duration,
-    /// How long after its deadline a command's lost outcome is still looked for.
+    /// How long after its deadline a command's lost outcome is still looked for, and how long a call that takes another back may last.
     pub settle: Duration,
-    /// How long a command that overtook another lets the other's call end before it goes on.
+    /// How long a command that overtook another lets the other's call end before it goes on, and how long an effect that is not there
+    /// after a lost answer is waited for.
     pub grace: Duration,
     /// The first and the longest pause between two looks.
     pub pause: (Duration, Duration),
@@ -80,35 +87,13 @@ pub enum Reply {
     Outcome,
 }
 
-/// What an owner attaches to a job.
-#[derive(Debug)]
-pub(crate) struct Load {
-    command: Arc<Command>,
-    task: Option<ObjectId>,
-    deadline: Instant,
-    outcome: watch::Sender<Option<Outcome>>,
-    target: Arc<dyn Target>,
-    /// Its run, once it has begun.
-    running: Option<AbortOnDropHandle<()>>,
-    /// The run whose place it took.
-    outran: Option<AbortOnDropHandle<()>>,
-}
-
-/// One command being performed.
-pub(crate) struct Run {
-    pub command: Arc<Command>,
-    pub task: Option<ObjectId>,
-    pub deadline: Instant,
-    pub target: Arc<dyn Target>,
-}
-
-#[derive(Debug, Default)]
-struct Lanes {
-    lanes: FxHashMap<ObjectId, Queue<Load>>,
-    count: usize,
-    known: FxHashMap<CommandId, Ticket>,
-    ended: VecDeque<CommandId>,
-    closed: bool,
+/// How the engine sends a command.
+#[derive(Clone, Debug, Default)]
+pub struct Dispatch {
+    /// The plan; none: nothing in it depends on stored facts, and the owner lowers it.
+    pub plan: Option<Plan>,
+    /// The epoch of the target's lease; none: the one that the owner has.
+    pub epoch: Option<u64>,
 }
 
 /// Orders and performs commands.
@@ -119,7 +104,10 @@ pub struct Owner {
     pub(crate) tasks: Arc<Tasks>,
     clock: Arc<dyn Clock>,
     pub(crate) limits: Limits,
+    recorder: OnceLock<Arc<dyn Recorder>>,
     targets: RwLock<Vec<Arc<dyn Target>>>,
+    /// By target, the highest epoch seen of its lease.
+    leases: Mutex<FxHashMap<Arc<str>, u64>>,
     lanes: Mutex<Lanes>,
     tracker: TaskTracker,
 }
@@ -146,10 +134,21 @@ impl Owner {
             tasks,
             clock,
             limits,
+            recorder: OnceLock::new(),
             targets: RwLock::default(),
+            leases: Mutex::default(),
             lanes: Mutex::default(),
             tracker: TaskTracker::new(),
         })
+    }
+
+    /// Has intents and outcomes kept from now on. Only the first recorder counts; whether this is it.
+    pub fn record_with(&self, recorder: Arc<dyn Recorder>) -> bool {
+        self.recorder.set(recorder).is_ok()
+    }
+
+    pub(crate) fn recorder(&self) -> Option<&Arc<dyn Recorder>> {
+        self.recorder.get()
     }
 
     /// Takes on a target.
@@ -157,9 +156,9 @@ impl Owner {
         self.targets.write().push(target);
     }
 
-    /// The target that holds an object.
-    pub fn target_of(&self, id: ObjectId) -> Option<Arc<dyn Target>> {
-        self.targets.read().iter().find(|t| t.holds(id)).cloned()
+    /// The targets, in the order they were taken on.
+    pub fn targets(&self) -> Vec<Arc<dyn Target>> {
+        self.targets.read().clone()
     }
 
     /// Two machines under one identity: whichever were chosen could be the wrong one.
@@ -170,22 +169,67 @@ impl Owner {
         }
     }
 
-    /// The targets, in the order they were taken on.
-    pub fn targets(&self) -> Vec<Arc<dyn Target>> {
-        self.targets.read().clone()
+    /// The lease of the target called `target` has this epoch. Commands of an older one are refused from now on, those that wait too.
+    ///
+    /// # Errors
+    /// A newer one has been seen.
+    pub fn lease(&self, target: &str, epoch: u64) -> Result<(), Cause> {
+        let mut leases = self.leases.lock();
+        match leases.get_mut(target) {
+            None => {
+                leases.insert(Arc::from(target), epoch);
+            }
+            Some(seen) if epoch < *seen => return Err(stale(target, epoch, *seen)),
+            Some(seen) => *seen = epoch,
+        }
+        Ok(())
     }
 
-    /// Takes a command. Never waits: what cannot be taken on now is refused now.
+    /// Whether the lease of a target still has this epoch.
+    pub(crate) fn leased(&self, target: &str, epoch: u64) -> Result<(), Cause> {
+        match self.leases.lock().get(target) {
+            Some(seen) if epoch < *seen => Err(stale(target, epoch, *seen)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes a command of a front of this agent. Never waits: what cannot be taken on now is refused now.
+    ///
+    /// # Errors
+    /// The cause, as the caller's protocol will say it.
     pub fn submit(&self, command: Command, reply: Reply) -> Result<Ticket, Cause> {
-        let object = command.object;
-        self.uncontested(object)?;
-        let target = self.target_of(object).filter(|_| self.inventory.get(object).is_some());
-        let target = target.ok_or_else(|| {
-            Cause::new(
-                Code::NotFound,
-                format!("no target of this agent holds {object}; it may have been removed"),
-            )
-        })?;
+        self.enter(command, None, reply)
+    }
+
+    /// Takes a command of the engine's with its plan, under the lease that the owner has.
+    ///
+    /// # Errors
+    /// See [`Owner::dispatch`].
+    pub fn submit_planned(&self, command: Command, plan: Plan, reply: Reply) -> Result<Ticket, Cause> {
+        self.dispatch(command, Dispatch { plan: Some(plan), epoch: None }, reply)
+    }
+
+    /// Takes a command of the engine's. The facts that the plan relies on are compared with those of this agent's targets, so facts that
+    /// the broker itself keeps must not be among them.
+    ///
+    /// # Errors
+    /// The cause: nothing was done.
+    pub fn dispatch(&self, command: Command, dispatch: Dispatch, reply: Reply) -> Result<Ticket, Cause> {
+        self.enter(command, Some(dispatch), reply)
+    }
+
+    fn enter(&self, command: Command, dispatch: Option<Dispatch>, reply: Reply) -> Result<Ticket, Cause> {
+        if let Some(ticket) = self.lanes.lock().known.get(&command.id) {
+            return Ok(ticket.clone());
+        }
+        let from_engine = dispatch.is_some();
+        let Dispatch { plan, epoch } = dispatch.unwrap_or_default();
+        self.uncontested(command.object)?;
+        let target = self.performer(&command, plan.as_ref())?;
+        if let Some(epoch) = epoch {
+            self.lease(target.name(), epoch)?;
+        }
+        let (lane, others) = lanes::needed(&command, plan.as_ref());
         let mut guard = self.lanes.lock();
         let lanes = &mut *guard;
         if let Some(ticket) = lanes.known.get(&command.id) {
@@ -204,19 +248,21 @@ impl Owner {
         let left = Duration::from_millis(left).min(self.limits.longest);
         let (sender, receiver) = watch::channel(None);
         let command = Arc::new(command);
-        let load = Load {
-            command: Arc::clone(&command),
-            task: None,
-            deadline: Instant::now() + left,
-            outcome: sender,
-            target: Arc::clone(&target),
-            running: None,
-            outran: None,
-        };
+        let errand =
+            Errand::Perform { target: Arc::clone(&target), plan: plan.map(Arc::new), from_engine, epoch };
+        let load = Load::new(&command, Instant::now() + left, sender, errand);
         let job = Job { id: command.id, verb: Arc::clone(&command.verb), load };
-        let queue = lanes.lanes.entry(object).or_insert_with(|| Queue::new(self.limits.lane));
-        let rule = |running: &str| self.rules.conflict(&command.origin, running, &command.verb);
-        let (arrival, _back) = queue.arrive(job, rule);
+        let rule = |running: &str| match self.rules.conflict(&command.origin, running, &command.verb) {
+            _ if running == HOLD => Conflict::Queue,
+            Conflict::Overtake | Conflict::Satisfied if !others.is_empty() => Conflict::Queue,
+            conflict => conflict,
+        };
+        let arrival = if others.is_empty() {
+            lanes.queue(lane, self.limits.lane).arrive(job, rule).0
+        } else {
+            lanes.arrive_in_all(lane, &others, job, rule, self.limits.lane)
+        };
+        let object = command.object;
         match arrival {
             Arrival::Refused { fault, by } => {
                 let message =
@@ -229,19 +275,20 @@ impl Owner {
             _ => {}
         }
         lanes.count += 1;
+        lanes.here.insert(command.id, lane);
         let task = (reply == Reply::Task).then(|| self.tasks.create(&command, true));
         if let Some(task) = task {
-            queue.attach(command.id, |load| load.task = Some(task));
+            lanes.queue(lane, self.limits.lane).attach(command.id, |load| load.task = Some(task));
         }
         let ticket = Ticket { command: command.id, task, outcome: receiver };
         lanes.known.insert(command.id, ticket.clone());
         match arrival {
-            Arrival::Started => self.start(lanes, object),
+            Arrival::Started => self.start(lanes, lane),
             Arrival::Overtook(mut outrun) => {
                 let run = outrun.first_mut().and_then(|job| job.load.running.take());
                 self.give_up(lanes, outrun, &format!("outrun by {}", command.verb));
                 self.abort(&target, object);
-                self.succeed(lanes, object, run);
+                self.succeed(lanes, lane, run);
             }
             _ => {}
         }
@@ -250,46 +297,57 @@ impl Owner {
 
     /// Cancels a command: one that waits is taken out; one that runs is given up where the conflict table lets `Cancel` overtake its
     /// verb.
+    ///
+    /// # Errors
+    /// The cause: it is not known, has ended, or runs and may not be given up.
     pub fn cancel(&self, command: CommandId) -> Result<(), Cause> {
+        let absent = || Cause::new(Code::NotFound, "the command has ended, or was never here");
         let mut guard = self.lanes.lock();
         let lanes = &mut *guard;
-        for (object, queue) in &mut lanes.lanes {
-            match queue.cancel(command) {
-                Cancelled::Absent => {}
-                Cancelled::Waiting(jobs) => {
-                    self.give_up(lanes, jobs, "cancelled");
-                    return Ok(());
+        let lane = *lanes.here.get(&command).ok_or_else(absent)?;
+        let queue = lanes.lanes.get_mut(&lane).ok_or_else(absent)?;
+        match queue.cancel(command) {
+            Cancelled::Absent => Err(absent()),
+            Cancelled::Waiting(jobs) => {
+                self.give_up(lanes, jobs, "cancelled");
+                Ok(())
+            }
+            Cancelled::Running => {
+                let running = queue.running().ok_or_else(absent)?;
+                let origin = &running.load.command.origin;
+                if self.rules.conflict(origin, &running.verb, CANCEL) != Conflict::Overtake {
+                    let message = format!("{} runs already and cannot be cancelled", running.verb);
+                    return Err(Cause::new(Code::InvalidState, message));
                 }
-                Cancelled::Running => {
-                    let object = *object;
-                    let Some(running) = queue.running() else { continue };
-                    let origin = &running.load.command.origin;
-                    if self.rules.conflict(origin, &running.verb, CANCEL) != Conflict::Overtake {
-                        let message = format!("{} runs already and cannot be cancelled", running.verb);
-                        return Err(Cause::new(Code::InvalidState, message));
-                    }
-                    let target = Arc::clone(&running.load.target);
-                    let mut jobs = queue.finish(command).unwrap_or_default();
-                    let run = jobs.first_mut().and_then(|job| job.load.running.take());
-                    self.give_up(lanes, jobs, "cancelled");
+                let object = running.load.command.object;
+                let target = running.load.target();
+                let mut jobs = queue.finish(command).unwrap_or_default();
+                let run = jobs.first_mut().and_then(|job| job.load.running.take());
+                self.give_up(lanes, jobs, "cancelled");
+                if let Some(target) = target {
                     self.abort(&target, object);
-                    self.clear(object);
-                    if lanes.lanes.get(&object).is_some_and(Queue::is_empty) {
-                        lanes.lanes.remove(&object);
-                        self.let_end(run);
-                    } else {
-                        self.succeed(lanes, object, run);
-                    }
-                    return Ok(());
                 }
+                self.clear(object);
+                if lanes.lanes.get(&lane).is_some_and(Queue::is_empty) {
+                    lanes.lanes.remove(&lane);
+                    self.let_end(run);
+                } else {
+                    self.succeed(lanes, lane, run);
+                }
+                Ok(())
             }
         }
-        Err(Cause::new(Code::NotFound, "the command has ended, or was never here"))
     }
 
     /// How many commands are here.
     pub fn count(&self) -> usize {
         self.lanes.lock().count
+    }
+
+    /// What is known of a command; `None`: nothing, it was never here or is forgotten.
+    pub fn outcome(&self, command: CommandId) -> Option<Known> {
+        let ticket = self.lanes.lock().known.get(&command)?.clone();
+        Some(ticket.now().map_or(Known::Running, Known::Ended))
     }
 
     /// Takes no more commands and waits until those that are here have ended, at most `patience`. Whether all have.
@@ -298,161 +356,19 @@ impl Owner {
         self.tracker.close();
         tokio::time::timeout(patience, self.tracker.wait()).await.is_ok()
     }
-
-    /// Starts the running job of an object's lane in the place of a run that was given up.
-    fn succeed(&self, lanes: &mut Lanes, object: ObjectId, outran: Option<AbortOnDropHandle<()>>) {
-        if let Some(job) = lanes.lanes.get_mut(&object).and_then(Queue::running_mut) {
-            job.load.outran = outran;
-        }
-        self.start(lanes, object);
-    }
-
-    /// Lets a run that was given up, and that nothing follows, end by itself for a while.
-    fn let_end(&self, run: Option<AbortOnDropHandle<()>>) {
-        let grace = self.limits.grace;
-        if let Some(run) = run {
-            self.tracker.spawn(async move { drop(timeout(grace, run).await) });
-        }
-    }
-
-    /// Whether a command is the one that runs; if not, it was given up and does nothing more.
-    pub(crate) fn still_runs(&self, command: &Command) -> bool {
-        let lanes = self.lanes.lock();
-        let running = lanes.lanes.get(&command.object).and_then(Queue::running);
-        running.is_some_and(|job| job.id == command.id)
-    }
-
-    /// Starts the running job of an object's lane.
-    fn start(&self, lanes: &mut Lanes, object: ObjectId) {
-        let Some(owner) = self.me.upgrade() else { return };
-        let Some(job) = lanes.lanes.get_mut(&object).and_then(Queue::running_mut) else { return };
-        let load = &mut job.load;
-        let run = Run {
-            command: Arc::clone(&load.command),
-            task: load.task,
-            deadline: load.deadline,
-            target: Arc::clone(&load.target),
-        };
-        let outran = load.outran.take();
-        let run_to_end = self.tracker.spawn(async move {
-            // A target that panics must not leave its lane waiting for ever.
-            let performed = AssertUnwindSafe(perform::perform(&owner, &run, outran)).catch_unwind().await;
-            let outcome = performed.unwrap_or_else(|_| Outcome::Unknown {
-                probe: run.command.object.to_string(),
-                message: "the agent failed while the command ran; the log says where".to_owned(),
-            });
-            owner.conclude(&run, outcome);
-        });
-        load.running = Some(AbortOnDropHandle::new(run_to_end));
-    }
-
-    /// A run came to its end.
-    fn conclude(&self, run: &Run, outcome: Outcome) {
-        let object = run.command.object;
-        let mut guard = self.lanes.lock();
-        let lanes = &mut *guard;
-        let Some(queue) = lanes.lanes.get_mut(&object) else { return };
-        let Some(mut ended) = queue.finish(run.command.id) else { return };
-        // This is the run itself: it ends by returning.
-        if let Some(own) = ended.first_mut().and_then(|job| job.load.running.take()) {
-            drop(own.detach());
-        }
-        let outcome = match (outcome, self.clear(object)) {
-            (Outcome::Done { revision, result, already }, Some(cleared)) => {
-                Outcome::Done { revision: revision.max(cleared), result, already }
-            }
-            (other, _) => other,
-        };
-        self.end(lanes, ended, &outcome);
-        self.go_on(lanes, object);
-    }
-
-    /// The running job has left its lane: the next, or nothing.
-    fn go_on(&self, lanes: &mut Lanes, object: ObjectId) {
-        if lanes.lanes.get(&object).is_some_and(Queue::is_empty) {
-            lanes.lanes.remove(&object);
-        } else {
-            self.start(lanes, object);
-        }
-    }
-
-    /// Shows the operation of a command that begins.
-    pub(crate) fn show(&self, command: &Command) {
-        let credit =
-            Credit { principal: Arc::clone(&command.principal), command: command.id.to_string().into() };
-        self.inventory.set_credit(command.object, Some(credit));
-        self.set_operation(command.object, Value::Int(command.schema.operation));
-    }
-
-    /// Takes the shown operation away.
-    fn clear(&self, object: ObjectId) -> Option<union::command::Revision> {
-        let revision = self.set_operation(object, Value::Absent);
-        self.inventory.set_credit(object, None);
-        revision
-    }
-
-    fn set_operation(&self, object: ObjectId, operation: Value) -> Option<union::command::Revision> {
-        let slot = self.inventory.schema().slot(object.kind, "operation")?;
-        Some(self.inventory.apply(vec![Put::Slots(object, vec![(slot, operation)])]))
-    }
-
-    fn give_up(&self, lanes: &mut Lanes, jobs: Vec<Job<Load>>, why: &str) {
-        let cause = Cause::new(Code::Cancelled, format!("the command was given up: {why}"));
-        self.end(lanes, jobs, &Outcome::Failed(cause));
-    }
-
-    fn end(&self, lanes: &mut Lanes, jobs: Vec<Job<Load>>, outcome: &Outcome) {
-        for (position, job) in jobs.into_iter().enumerate() {
-            lanes.count = lanes.count.saturating_sub(1);
-            let outcome = match outcome {
-                // A follower found done what it asked.
-                Outcome::Done { revision, result, .. } if position > 0 => {
-                    Outcome::Done { revision: *revision, result: *result, already: true }
-                }
-                other => other.clone(),
-            };
-            if let Some(task) = job.load.task {
-                self.end_task(task, &outcome);
-            }
-            tracing::info!(command = %job.id, verb = %job.verb, object = %job.load.command.object, outcome = ?outcome, "a command ended");
-            job.load.outcome.send_replace(Some(outcome));
-            lanes.ended.push_back(job.id);
-            while lanes.ended.len() > self.limits.ended {
-                if let Some(oldest) = lanes.ended.pop_front() {
-                    lanes.known.remove(&oldest);
-                }
-            }
-        }
-    }
-
-    fn end_task(&self, task: ObjectId, outcome: &Outcome) {
-        match outcome {
-            Outcome::Done { result, .. } => {
-                self.tasks.done(task, *result);
-            }
-            Outcome::Failed(cause) | Outcome::Refused(cause) => {
-                self.tasks.failed(task, cause);
-            }
-            Outcome::Unknown { message, .. } => {
-                self.tasks.failed(task, &Cause::new(Code::TimedOut, message.clone()));
-            }
-        }
-    }
-
-    /// Asks a target to let go of what it does to an object; nobody waits for that.
-    fn abort(&self, target: &Arc<dyn Target>, object: ObjectId) {
-        let target = Arc::clone(target);
-        let patience = self.limits.settle;
-        self.tracker.spawn(async move {
-            if let Err(error) = target.abort(object, Instant::now() + patience).await {
-                tracing::debug!(%object, %error, "the target did not abort");
-            }
-        });
-    }
 }
 
 fn busy(why: &str) -> Cause {
     Cause::new(Code::Busy, format!("{why}; nothing was done, try again later"))
+}
+
+fn stale(target: &str, epoch: u64, seen: u64) -> Cause {
+    Cause::new(
+        Code::InvalidState,
+        format!(
+            "the lease of {target} has epoch {seen} by now; a command of epoch {epoch} is refused, and has to be planned anew"
+        ),
+    )
 }
 
 #[cfg(test)]

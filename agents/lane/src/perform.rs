@@ -1,52 +1,89 @@
 //! One command, from its turn to its outcome.
+//!
+//! ```text
+//! known before? contested? stale? too late? ─▶ guards of the protocol that asked ─▶ (reread; what the plan read, unchanged?) ─▶ lower
+//!   ─▶ intent durable ─▶ step ─ answered ─▶ step ─ … ─▶ look until the effect is there ─▶ Done
+//!                         ├─ the target said no ─▶ take back what was answered, last first ─▶ Failed
+//!                         └─ answer lost ─▶ look: there ─▶ go on │ not there ─▶ as if it said no │ blind ─▶ Unknown
+//! ```
+//!
+//! A plan of the engine's is never sent twice. What was lowered here, may be asked twice and is known to be missing is asked once more.
+
+mod look;
+mod read;
+mod send;
+mod settle;
+mod undo;
 
 use crate::{
-    owner::{Owner, Run},
+    owner::{Errand, Kept, Owner, Run},
+    points,
     queue::Conflict,
+    recorder::Intended,
     rules::CANCEL,
-    target::{Progress, TargetError},
+    target::{Target, TargetError},
 };
-use mapping::{NativeCall, StepKind};
+use look::{Look, Sight};
+use mapping::StepKind;
+use send::{Sent, send};
 use std::sync::Arc;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 use union::{
-    Command, Record,
+    Command, Plan, Record,
     command::{Cause, Class, Code, Outcome, Revision},
+    fail,
 };
 
-/// How the calls ended.
-enum Sent {
-    /// All were answered well.
-    Well,
-    /// One was not, and it and what follows it did nothing.
-    Badly(TargetError),
-    /// It is not known whether one did something.
-    Unknown(TargetError),
+/// A command about to be performed, with who performs it.
+pub(crate) struct Work<'a> {
+    pub owner: &'a Arc<Owner>,
+    pub run: &'a Run,
+    pub target: &'a Arc<dyn Target>,
+    /// The engine's plan.
+    pub plan: Option<&'a Arc<Plan>>,
+    pub from_engine: bool,
+    pub epoch: Option<u64>,
 }
 
-/// Performs the command whose turn it is. Always ends: by the deadline, or the settling time after it.
+/// Does what the command whose turn it is came for. Always ends: by the deadline, or the settling time after it; but what became of a
+/// command of an earlier life is looked for until the target answers.
 ///
 /// A command that overtook another first lets the other's call end, for a moment: what that did decides what is to be done. If it does not
 /// end, the object's state is not known, so neither guards nor "it is so already" are asked, and the calls are made.
-pub(crate) async fn perform(owner: &Arc<Owner>, run: &Run, outran: Option<AbortOnDropHandle<()>>) -> Outcome {
-    let known = match outran {
-        None => true,
-        Some(other) => {
-            let ended = timeout(owner.limits.grace, other).await.is_ok();
-            // Whether or not it ended, the facts are from before it.
-            reread(run).await.ok();
-            ended
+pub(crate) async fn run(owner: &Arc<Owner>, run: &Run, outran: Option<AbortOnDropHandle<()>>) -> Outcome {
+    let outcome = match &run.errand {
+        Errand::Settle(unsettled) => settle::settle(owner, run, unsettled).await,
+        Errand::Perform { target, plan, from_engine, epoch } => {
+            let plan = plan.as_ref();
+            let work = Work { owner, run, target, plan, from_engine: *from_engine, epoch: *epoch };
+            let known = match outran {
+                None => true,
+                Some(other) => {
+                    let ended = timeout(owner.limits.grace, other).await.is_ok();
+                    // Whether or not it ended, the facts are from before it.
+                    work.reread().await.ok();
+                    ended
+                }
+            };
+            attempt(&work, known).await.unwrap_or_else(Outcome::Refused)
         }
+        Errand::Hold(_) => return given_up(&run.command),
     };
-    match attempt(owner, run, known).await {
-        Ok(outcome) => outcome,
-        Err(cause) => Outcome::Refused(cause),
-    }
+    fail::point(points::BEFORE_ENDED);
+    outcome
 }
 
-async fn attempt(owner: &Arc<Owner>, run: &Run, known: bool) -> Result<Outcome, Cause> {
+async fn attempt(work: &Work<'_>, known: bool) -> Result<Outcome, Cause> {
+    let (owner, run) = (work.owner, work.run);
     let command = &*run.command;
+    fail::point(points::TURN);
+    if let Some(recorder) = owner.recorder()
+        && let Some(outcome) = recorder.known(command.id).await?
+    {
+        owner.keep(run, Kept::Ended);
+        return Ok(outcome);
+    }
     if Instant::now() >= run.deadline {
         return Ok(Outcome::Failed(late(
             command.verb.as_ref(),
@@ -54,69 +91,184 @@ async fn attempt(owner: &Arc<Owner>, run: &Run, known: bool) -> Result<Outcome, 
         )));
     }
     owner.uncontested(command.object)?;
+    owner.uncontested(run.lane)?;
+    if let Some(epoch) = work.epoch {
+        owner.leased(work.target.name(), epoch)?;
+    }
     if let Some(task) = run.task {
         let cancel = owner.rules.conflict(&command.origin, &command.verb, CANCEL);
         owner.tasks.begin(task, cancel == Conflict::Overtake);
     }
-    let mut object = record(owner, run)?;
-    if known && owner.rules.guard(command, &object, &owner.inventory).is_err() {
-        // The facts may be a moment old; a refusal is not given on those.
-        reread(run).await.ok();
-        object = record(owner, run)?;
-        owner.rules.guard(command, &object, &owner.inventory)?;
-    }
-    let protocol = run.target.protocol();
     let idempotent = command.schema.class == Class::Idempotent;
-    if known && idempotent && expected(owner, run, &object) == Some(true) {
-        let fresh = reread(run).await;
-        object = record(owner, run)?;
-        if let Ok(revision) = fresh
-            && expected(owner, run, &object) == Some(true)
-        {
-            return Ok(Outcome::Done { revision, result: None, already: true });
-        }
-    }
-    let calls = owner.rules.lower(protocol, command, &object, &owner.inventory)?;
-    if calls.is_empty() {
+    let plan = match work.plan {
+        Some(plan) => match planned(work, plan, known && idempotent).await? {
+            Some(already) => return Ok(already),
+            None => Arc::clone(plan),
+        },
+        None => match lowered(work, known, idempotent).await? {
+            Err(already) => return Ok(already),
+            Ok(plan) => plan,
+        },
+    };
+    if plan.steps.is_empty() {
         let revision = owner.inventory.revision();
-        return Ok(Outcome::Done { revision, result: None, already: true });
+        return Ok(Outcome::Done { revision, result: plan.appears, already: plan.own.is_empty() });
     }
-    if !owner.still_runs(command) {
+    if !owner.still_runs(run) {
         return Ok(given_up(command));
     }
+    if let Some(recorder) = owner.recorder() {
+        let (from_engine, target) = (work.from_engine, work.target.name());
+        recorder.begin(Intended { command, plan: &plan, from_engine, target }).await?;
+        if !owner.keep(run, Kept::Begun) {
+            // Given up meanwhile: who did that could not know that it had begun.
+            let outcome = given_up(command);
+            recorder.ended(command, &outcome);
+            return Ok(outcome);
+        }
+    }
+    fail::point(points::INTENT_DURABLE);
     owner.show(command);
-    let mut sent = send(owner, run, &calls).await;
-    if let Sent::Unknown(error) = &sent
+    let outcome = perform(work, &plan, idempotent).await;
+    fail::point(points::EFFECT_SEEN);
+    Ok(outcome)
+}
+
+/// What a plan of the engine's needs before it is performed; an outcome if there is nothing to perform.
+async fn planned(work: &Work<'_>, plan: &Plan, may_be_so: bool) -> Result<Option<Outcome>, Cause> {
+    let (owner, command) = (work.owner, &*work.run.command);
+    let held = work.target.holds(command.object);
+    let revision =
+        if held { work.reread().await.map_err(|e| e.cause())? } else { owner.inventory.revision() };
+    match owner.inventory.record(command.object) {
+        Some(object) => {
+            owner.rules.guard(command, &object, &owner.inventory)?;
+            if may_be_so && plan.own.is_empty() && work.expected(&object) == Some(true) {
+                return Ok(Some(Outcome::Done { revision, result: None, already: true }));
+            }
+        }
+        None if plan.appears.is_none() => return Err(gone(command)),
+        None => {}
+    }
+    read::unchanged(&owner.inventory, work.target, plan)?;
+    Ok(None)
+}
+
+/// The plan that this agent's own tables make; an outcome if there is nothing to perform.
+async fn lowered(
+    work: &Work<'_>,
+    known: bool,
+    idempotent: bool,
+) -> Result<Result<Arc<Plan>, Outcome>, Cause> {
+    let (owner, command) = (work.owner, &*work.run.command);
+    let mut object = work.record()?;
+    if known && owner.rules.guard(command, &object, &owner.inventory).is_err() {
+        // The facts may be a moment old; a refusal is not given on those.
+        work.reread().await.ok();
+        object = work.record()?;
+        owner.rules.guard(command, &object, &owner.inventory)?;
+    }
+    if known && idempotent && work.expected(&object) == Some(true) {
+        let fresh = work.reread().await;
+        object = work.record()?;
+        if let Ok(revision) = fresh
+            && work.expected(&object) == Some(true)
+        {
+            return Ok(Err(Outcome::Done { revision, result: None, already: true }));
+        }
+    }
+    let plan = owner.rules.lower(work.target.protocol(), command, &object, &owner.inventory)?;
+    Ok(Ok(Arc::new(plan)))
+}
+
+/// Makes the plan's calls and finds out what came of them.
+async fn perform(work: &Work<'_>, plan: &Arc<Plan>, idempotent: bool) -> Outcome {
+    let (owner, run) = (work.owner, work.run);
+    let command = &*run.command;
+    let targets = std::slice::from_ref(work.target);
+    let sight = Sight { owner, command, plan, targets };
+    let mut sent = send(work, &sight, 0).await;
+    if let Sent::Unknown { error, .. } = &sent
+        && work.plan.is_none()
         && idempotent
-        && calls.iter().all(|call| call.is == StepKind::Idempotent)
+        && plan.steps.iter().all(|step| step.call.is == StepKind::Idempotent)
     {
         // Looking comes first; only what is known to be missing, and may be asked twice, is asked once more.
         tracing::warn!(command = %command.id, verb = %command.verb, %error, "the answer was lost; looking");
-        match look(owner, run, run.deadline).await {
-            Look::There(revision) => return Ok(done(revision)),
-            Look::Missing if matches!(error, TargetError::Lost(_)) => sent = send(owner, run, &calls).await,
+        match sight.until(Look::is_answer, run.deadline, || owner.still_runs(run)).await {
+            Look::There(revision) => return done(revision, plan),
+            Look::Missing if matches!(error, TargetError::Lost(_)) => sent = send(work, &sight, 0).await,
             Look::Missing | Look::Gone | Look::Blind | Look::Nothing => {}
         }
     }
-    Ok(match sent {
-        Sent::Well => await_effect(owner, run).await,
-        Sent::Badly(error) => match look_once(owner, run).await {
+    match sent {
+        Sent::Well => await_effect(work, &sight).await,
+        Sent::Badly { at, error } => match sight.once(Instant::now() + owner.limits.settle).await {
             // The target may have said no because somebody else had just done it.
-            Look::There(revision) if idempotent => Outcome::Done { revision, result: None, already: true },
-            _ => Outcome::Failed(error.cause()),
+            Look::There(revision) if idempotent => {
+                Outcome::Done { revision, result: plan.appears, already: true }
+            }
+            _ => {
+                Outcome::Failed(undo::take_back(work.owner, targets, command, plan, at, error.cause()).await)
+            }
         },
-        Sent::Unknown(error) => match look(owner, run, run.deadline + owner.limits.settle).await {
-            Look::There(revision) => done(revision),
-            Look::Missing if idempotent => Outcome::Failed(late(&command.verb, &error.to_string())),
-            _ => Outcome::Unknown {
-                probe: run.command.object.to_string(),
-                message: format!(
-                    "whether {} took effect is not known: {error}; look at the object before asking again",
-                    command.verb
-                ),
-            },
+        Sent::Unknown { at, error } => {
+            let until = run.deadline + owner.limits.settle;
+            match sight.step(at, until, || owner.still_runs(run)).await {
+                Look::There(revision) => done(revision, plan),
+                Look::Missing | Look::Gone if idempotent || command.schema.class == Class::OnceProbed => {
+                    let cause = late(&command.verb, &error.to_string());
+                    Outcome::Failed(undo::take_back(work.owner, targets, command, plan, at, cause).await)
+                }
+                _ => Outcome::Unknown {
+                    probe: command.object.to_string(),
+                    message: format!(
+                        "whether {} took effect is not known: {error}; look at the object before asking again",
+                        command.verb
+                    ),
+                },
+            }
+        }
+    }
+}
+
+/// After the calls went well: looks until the effect is there.
+async fn await_effect(work: &Work<'_>, sight: &Sight<'_>) -> Outcome {
+    let (owner, run) = (work.owner, work.run);
+    let verb = &run.command.verb;
+    let enough = |look: &Look| matches!(look, Look::There(_) | Look::Nothing | Look::Gone);
+    match sight.until(enough, run.deadline, || owner.still_runs(run)).await {
+        Look::There(revision) => done(revision, sight.plan),
+        // Nothing to look for: what the target says now is what a reader shall see.
+        Look::Nothing | Look::Gone => done(owner.inventory.revision(), sight.plan),
+        Look::Missing => Outcome::Failed(late(
+            verb,
+            "the target accepted it, but its effect has not shown by the deadline",
+        )),
+        Look::Blind => Outcome::Unknown {
+            probe: run.command.object.to_string(),
+            message: format!("the target accepted {verb}, but can no longer be asked whether it took effect"),
         },
-    })
+    }
+}
+
+impl Work<'_> {
+    /// A fresh look at the command's object, by the deadline.
+    async fn reread(&self) -> Result<Revision, TargetError> {
+        let deadline = self.run.deadline;
+        let read = self.target.reread(self.run.command.object, deadline);
+        timeout_at(deadline, read).await.unwrap_or(Err(TargetError::TimedOut))
+    }
+
+    fn record(&self) -> Result<Arc<Record>, Cause> {
+        let command = &*self.run.command;
+        self.owner.inventory.record(command.object).ok_or_else(|| gone(command))
+    }
+
+    fn expected(&self, object: &Record) -> Option<bool> {
+        let owner = self.owner;
+        owner.rules.expected(self.target.protocol(), &self.run.command, object, &owner.inventory)
+    }
 }
 
 /// For a command that was given up: nobody asks for this outcome any more.
@@ -124,138 +276,14 @@ fn given_up(command: &Command) -> Outcome {
     Outcome::Failed(Cause::new(Code::Cancelled, format!("{} was given up", command.verb)))
 }
 
-fn done(revision: Revision) -> Outcome {
-    Outcome::Done { revision, result: None, already: false }
+fn gone(command: &Command) -> Cause {
+    Cause::new(Code::NotFound, format!("{} was removed before the command's turn came", command.object))
+}
+
+fn done(revision: Revision, plan: &Plan) -> Outcome {
+    Outcome::Done { revision, result: plan.appears, already: false }
 }
 
 fn late(verb: &str, why: &str) -> Cause {
     Cause::new(Code::TimedOut, format!("{verb} was not done in time: {why}"))
-}
-
-fn record(owner: &Owner, run: &Run) -> Result<Arc<Record>, Cause> {
-    let id = run.command.object;
-    owner
-        .inventory
-        .record(id)
-        .ok_or_else(|| Cause::new(Code::NotFound, format!("{id} was removed before the command's turn came")))
-}
-
-fn expected(owner: &Owner, run: &Run, object: &Record) -> Option<bool> {
-    owner.rules.expected(run.target.protocol(), &run.command, object, &owner.inventory)
-}
-
-/// A fresh look at the object, by the deadline.
-async fn reread(run: &Run) -> Result<Revision, TargetError> {
-    let read = run.target.reread(run.command.object, run.deadline);
-    timeout_at(run.deadline, read).await.unwrap_or(Err(TargetError::TimedOut))
-}
-
-/// Makes the calls in order, up to the first that does not go well.
-async fn send(owner: &Arc<Owner>, run: &Run, calls: &[NativeCall]) -> Sent {
-    let progress: Progress = match run.task {
-        None => Arc::new(|_| {}),
-        Some(task) => {
-            let owner = Arc::downgrade(owner);
-            Arc::new(move |percent| {
-                if let Some(owner) = owner.upgrade() {
-                    owner.tasks.progress(task, percent);
-                }
-            })
-        }
-    };
-    for (position, call) in calls.iter().enumerate() {
-        if Instant::now() >= run.deadline {
-            // What is not sent in time is not sent.
-            let late = TargetError::TimedOut;
-            return if position == 0 { Sent::Badly(late) } else { Sent::Unknown(late) };
-        }
-        let answer = run.target.perform(run.command.object, call, run.deadline, Arc::clone(&progress));
-        if !owner.still_runs(&run.command) {
-            return Sent::Badly(TargetError::TimedOut);
-        }
-        match timeout_at(run.deadline, answer).await.unwrap_or(Err(TargetError::TimedOut)) {
-            Ok(_) => {}
-            Err(error)
-                if error.is_ambiguous() || (position > 0 && matches!(error, TargetError::Unreachable(_))) =>
-            {
-                return Sent::Unknown(error);
-            }
-            Err(error) => return Sent::Badly(error),
-        }
-    }
-    Sent::Well
-}
-
-/// What a look at the object showed.
-enum Look {
-    /// The effect is there.
-    There(Revision),
-    /// It is not.
-    Missing,
-    /// The object itself is not.
-    Gone,
-    /// The effect leaves nothing to look at.
-    Nothing,
-    /// The target could not be asked.
-    Blind,
-}
-
-async fn look_once(owner: &Arc<Owner>, run: &Run) -> Look {
-    let Ok(revision) = reread(run).await else { return Look::Blind };
-    judge(owner, run, revision)
-}
-
-fn judge(owner: &Owner, run: &Run, revision: Revision) -> Look {
-    let Some(object) = owner.inventory.record(run.command.object) else { return Look::Gone };
-    match expected(owner, run, &object) {
-        None => Look::Nothing,
-        Some(true) => Look::There(revision),
-        Some(false) => Look::Missing,
-    }
-}
-
-/// Looks until the target answers, at most until `until`.
-async fn look(owner: &Arc<Owner>, run: &Run, until: Instant) -> Look {
-    let (mut pause, longest) = owner.limits.pause;
-    loop {
-        let read = run.target.reread(run.command.object, until);
-        if let Ok(Ok(revision)) = timeout_at(until, read).await {
-            return judge(owner, run, revision);
-        }
-        if Instant::now() + pause >= until || !owner.still_runs(&run.command) {
-            return Look::Blind;
-        }
-        sleep(pause).await;
-        pause = (pause * 2).min(longest);
-    }
-}
-
-/// After the calls went well: looks until the effect is there.
-async fn await_effect(owner: &Arc<Owner>, run: &Run) -> Outcome {
-    let (mut pause, longest) = owner.limits.pause;
-    let mut last = Look::Blind;
-    loop {
-        match look_once(owner, run).await {
-            Look::There(revision) => return done(revision),
-            // Nothing to look for: what the target says now is what a reader shall see.
-            Look::Nothing | Look::Gone => return done(owner.inventory.revision()),
-            other => last = if matches!(other, Look::Blind) { last } else { other },
-        }
-        if Instant::now() + pause >= run.deadline || !owner.still_runs(&run.command) {
-            break;
-        }
-        sleep(pause).await;
-        pause = (pause * 2).min(longest);
-    }
-    let verb = &run.command.verb;
-    match last {
-        Look::Missing => Outcome::Failed(late(
-            verb,
-            "the target accepted it, but its effect has not shown by the deadline",
-        )),
-        _ => Outcome::Unknown {
-            probe: run.command.object.to_string(),
-            message: format!("the target accepted {verb}, but can no longer be asked whether it took effect"),
-        },
-    }
 }

@@ -158,6 +158,48 @@ impl<T> Queue<T> {
         Some(ended.all().collect())
     }
 
+    /// Why an arriving job would not be let in, were it to wait behind all that are here.
+    pub fn refusal(&self, conflict: impl Fn(&str) -> Conflict) -> Option<Arrival<T>> {
+        for entry in self.running.iter().chain(&self.waiting) {
+            if let Conflict::Refuse(fault) = conflict(&entry.job.verb) {
+                return Some(Arrival::Refused { fault, by: Arc::clone(&entry.job.verb) });
+            }
+        }
+        let waiting = self.len().saturating_sub(usize::from(self.running.is_some()));
+        (waiting >= self.capacity).then_some(Arrival::Full)
+    }
+
+    /// Lets a job in behind all that are here, whatever the table says and however many wait. Whether it runs now.
+    pub fn admit(&mut self, job: Job<T>) -> bool {
+        if self.running.is_none() {
+            self.running = Some(Entry::of(job));
+            return true;
+        }
+        self.waiting.push_back(Entry::of(job));
+        false
+    }
+
+    /// Takes out the jobs that wait, or follow, and for which `out` holds. What follows a job that is taken out, and stays, takes its place.
+    pub fn take_waiting(&mut self, out: impl Fn(&T) -> bool) -> Vec<Job<T>> {
+        let mut taken = Vec::new();
+        if let Some(running) = &mut self.running {
+            taken.extend(running.followers.extract_if(.., |job| out(&job.load)));
+        }
+        for mut entry in std::mem::take(&mut self.waiting) {
+            taken.extend(entry.followers.extract_if(.., |job| out(&job.load)));
+            if !out(&entry.job.load) {
+                self.waiting.push_back(entry);
+                continue;
+            }
+            let mut followers = entry.followers.into_iter();
+            if let Some(next) = followers.next() {
+                self.waiting.push_back(Entry { job: next, followers: followers.collect() });
+            }
+            taken.push(entry.job);
+        }
+        taken
+    }
+
     /// Takes a waiting job out. A follower is taken alone.
     pub fn cancel(&mut self, id: CommandId) -> Cancelled<T> {
         if self.running.as_ref().is_some_and(|e| e.job.id == id) {

@@ -6,8 +6,7 @@ pub use bundle::BundleRules;
 
 use crate::queue::Conflict;
 use inventory::Inventory;
-use mapping::NativeCall;
-use union::{Command, Origin, Record, command::Cause};
+use union::{Command, Origin, Plan, Record, command::Cause};
 
 /// The arriving verb that stands for a wish to cancel the running command.
 pub const CANCEL: &str = "Cancel";
@@ -20,15 +19,15 @@ pub trait Rules: Send + Sync {
     /// The first guard that refuses the command, as the cause with the native fault and its fields.
     fn guard(&self, command: &Command, object: &Record, around: &Inventory) -> Result<(), Cause>;
 
-    /// The target's calls for the command, by its protocol's effect table; none: nothing to do. A verb that the table refuses, or does
-    /// not have, is a cause.
+    /// The target's calls for the command, by its protocol's effect table; no steps: nothing to do. A verb that the table refuses, or
+    /// does not have, is a cause.
     fn lower(
         &self,
         protocol: &str,
         command: &Command,
         object: &Record,
         around: &Inventory,
-    ) -> Result<Vec<NativeCall>, Cause>;
+    ) -> Result<Plan, Cause>;
 
     /// Whether the effect is there; `None`: it leaves nothing to look at.
     fn expected(

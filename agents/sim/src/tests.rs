@@ -12,10 +12,11 @@ use std::{
 };
 use tokio::time::{Instant, sleep};
 use union::{
-    Clock, Command, CommandId, Ids, Kind, ObjectId, Origin, Record, Schema, Value,
+    Clock, Command, CommandId, Ids, Kind, ObjectId, Origin, Plan, Record, Schema, Value,
     clock::{ManualClock, SeededIds},
     command::{Cause, Code, Outcome},
     pb::PowerState,
+    plan,
 };
 
 mod chaos;
@@ -47,15 +48,16 @@ impl Rules for Table {
         Ok(())
     }
 
-    fn lower(&self, _: &str, command: &Command, _: &Record, _: &Inventory) -> Result<Vec<NativeCall>, Cause> {
+    fn lower(&self, _: &str, command: &Command, _: &Record, _: &Inventory) -> Result<Plan, Cause> {
         let args = vec![(Arc::from("vm"), Value::Ref(command.object))];
-        Ok(vec![NativeCall {
+        let call = NativeCall {
             call: Arc::clone(&command.verb),
             args,
             is: StepKind::Idempotent,
             undo: None,
             script: None,
-        }])
+        };
+        Ok(Plan { steps: vec![plan::Step { object: command.object, call }], ..Plan::default() })
     }
 
     fn expected(&self, _: &str, command: &Command, object: &Record, _: &Inventory) -> Option<bool> {

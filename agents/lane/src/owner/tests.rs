@@ -1,13 +1,15 @@
 use super::*;
 use crate::target::{Progress, TargetError};
 use async_trait::async_trait;
+use inventory::Put;
 use mapping::{NativeCall, StepKind};
 use std::collections::VecDeque as Script;
 use union::{
-    Ids, Kind, Origin, Record, Schema,
+    Ids, Kind, Origin, Record, Schema, Value,
     clock::{ManualClock, SeededIds},
-    command::Revision,
+    command::{Outcome, Revision},
     pb::{PowerState, TaskState},
+    plan::Step,
 };
 
 /// What the fake target does with a call.
@@ -176,7 +178,7 @@ impl Rules for Table {
         }
     }
 
-    fn lower(&self, _: &str, command: &Command, _: &Record, _: &Inventory) -> Result<Vec<NativeCall>, Cause> {
+    fn lower(&self, _: &str, command: &Command, _: &Record, _: &Inventory) -> Result<Plan, Cause> {
         let call = match &*command.verb {
             "PowerOn" | "Unpause" => "On",
             "PowerOff" => "Off",
@@ -184,13 +186,14 @@ impl Rules for Table {
             "Reset" => "Reset",
             other => return Err(Cause::new(Code::NotSupported, format!("no {other}"))),
         };
-        Ok(vec![NativeCall {
+        let call = NativeCall {
             call: Arc::from(call),
             args: Vec::new(),
             is: StepKind::Idempotent,
             undo: None,
             script: None,
-        }])
+        };
+        Ok(Plan { steps: vec![Step { object: command.object, call }], ..Plan::default() })
     }
 
     fn expected(&self, _: &str, command: &Command, object: &Record, _: &Inventory) -> Option<bool> {

@@ -3,11 +3,12 @@
 use super::Rules;
 use crate::queue::Conflict;
 use inventory::Inventory;
-use mapping::{Bundle, NativeCall, NativeRef, Reader};
+use mapping::{Bundle, NativeRef, Reader};
 use std::sync::Arc;
 use union::{
-    Command, Kind, ObjectId, Origin, Record, Slot,
+    Command, Kind, ObjectId, Origin, Plan, Record, Slot,
     command::{Cause, Code},
+    plan::Step,
 };
 
 /// A bundle's conflict tables, guards and effects.
@@ -69,12 +70,14 @@ impl Rules for BundleRules {
         command: &Command,
         object: &Record,
         around: &Inventory,
-    ) -> Result<Vec<NativeCall>, Cause> {
+    ) -> Result<Plan, Cause> {
         let effect =
             self.bundle.protocol(protocol).and_then(|p| p.effect(&command.verb)).ok_or_else(|| {
                 Cause::new(Code::NotSupported, format!("{protocol} has no way to do {}", command.verb))
             })?;
-        effect.lower(&command.body, object, &Facts(around))
+        let calls = effect.lower(&command.body, object, &Facts(around))?;
+        let steps = calls.into_iter().map(|call| Step { object: command.object, call }).collect();
+        Ok(Plan { steps, ..Plan::default() })
     }
 
     fn expected(

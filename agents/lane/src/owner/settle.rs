@@ -1,0 +1,83 @@
+//! After a restart: what became of the commands that had begun.
+
+use super::{Errand, Load, Owner};
+use crate::{
+    queue::{Job, Queue},
+    recorder::Unsettled,
+    target::Target,
+    ticket::Ticket,
+};
+use std::sync::Arc;
+use tokio::{sync::watch, time::Instant};
+use union::{
+    Kind, ObjectId,
+    command::{Cause, Code, Outcome},
+};
+
+impl Owner {
+    /// Finds out what became of commands that had begun in an earlier life of this agent. Call it when the targets have been adopted and
+    /// before commands are taken: each takes its lane first, and holds it until its target has answered, however long that lasts.
+    /// Nothing is sent again; the answered steps of a plan that did not come to its end are taken back. Their tasks, if there are any,
+    /// end with them.
+    pub fn recover(&self, unsettled: Vec<Unsettled>) -> Vec<Ticket> {
+        let mut tickets = Vec::with_capacity(unsettled.len());
+        let mut guard = self.lanes.lock();
+        let lanes = &mut *guard;
+        for one in unsettled {
+            let command = Arc::new(one.command.clone());
+            if let Some(ticket) = lanes.known.get(&command.id) {
+                tickets.push(ticket.clone());
+                continue;
+            }
+            let lane = one.plan.appears.unwrap_or(command.object);
+            let (sender, receiver) = watch::channel(None);
+            let load = Load::new(&command, Instant::now(), sender, Errand::Settle(Arc::new(one)));
+            let ticket = Ticket { command: command.id, task: self.task_of(&load), outcome: receiver };
+            lanes.known.insert(command.id, ticket.clone());
+            lanes.here.insert(command.id, lane);
+            lanes.count += 1;
+            tickets.push(ticket);
+            let job = Job { id: command.id, verb: Arc::clone(&command.verb), load };
+            if lanes.queue(lane, self.limits.lane).admit(job) {
+                self.start(lanes, lane);
+            }
+        }
+        tickets
+    }
+
+    /// The targets that may know of a command that had begun: the one that was called, else the one that has its object, else all.
+    pub(crate) fn witnesses(&self, unsettled: &Unsettled) -> Vec<Arc<dyn Target>> {
+        let targets = self.targets.read();
+        let all = || targets.iter();
+        let called = all().find(|t| t.name() == &*unsettled.target);
+        match called.or_else(|| all().find(|t| t.holds(unsettled.command.object))) {
+            Some(one) => vec![Arc::clone(one)],
+            None if unsettled.target.is_empty() => targets.clone(),
+            // It is configured no more, or not yet.
+            None => Vec::new(),
+        }
+    }
+
+    /// Ends the commands that have waited in a lane past their deadline; for a lane whose running command may take for ever.
+    pub(crate) fn expire(&self, lane: ObjectId) {
+        let now = Instant::now();
+        let mut guard = self.lanes.lock();
+        let lanes = &mut *guard;
+        let Some(queue) = lanes.lanes.get_mut(&lane) else { return };
+        let late =
+            queue.take_waiting(|load| !load.is_hold() && load.deadline <= now && load.target().is_some());
+        for job in late {
+            let why = "what became of an earlier command is not known yet, for the target does not answer; nothing was done";
+            let cause = Cause::new(Code::TimedOut, format!("{} was not done in time: {why}", job.verb));
+            self.end(lanes, vec![job], &Outcome::Failed(cause));
+        }
+        debug_assert!(lanes.lanes.get(&lane).is_none_or(|queue| Queue::running(queue).is_some()));
+    }
+
+    /// The task of a command that was begun in an earlier life.
+    pub(super) fn task_of(&self, load: &Load) -> Option<ObjectId> {
+        let Errand::Settle(unsettled) = &load.errand else { return None };
+        let slot = self.inventory.schema().slot(Kind::Task, "command_id")?;
+        self.inventory.find(Kind::Task, slot, &unsettled.command.id.to_string()).first().copied()
+    }
+}

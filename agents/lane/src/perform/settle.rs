@@ -1,0 +1,92 @@
+//! What became of a command whose process ended before its outcome was kept.
+//!
+//! ```text
+//! nothing was sent ─▶ Failed            all steps answered ─▶ read afresh ─▶ Done
+//! step n in doubt ─▶ look until the target answers ─┬─ there, and the last ─▶ Done
+//!                                                   ├─ there, and others would follow ─▶ take all back ─▶ Failed
+//!                                                   ├─ not there ─▶ take back those before it ─▶ Failed
+//!                                                   └─ leaves nothing to look at ─▶ Failed: as a lost answer is
+//! ```
+//!
+//! Nothing is sent again, and nothing that was not yet sent is: the caller has been told since, or is gone, and a power-off run late is worse
+//! than an error.
+
+use super::{Look, Sight, done, given_up, undo};
+use crate::{
+    owner::{Owner, Run},
+    points,
+    recorder::Unsettled,
+};
+use std::sync::Arc;
+use tokio::time::{Instant, sleep};
+use union::{
+    command::{Cause, Code, Outcome},
+    fail,
+};
+
+pub(super) async fn settle(owner: &Arc<Owner>, run: &Run, unsettled: &Unsettled) -> Outcome {
+    let (command, plan) = (&unsettled.command, &unsettled.plan);
+    if let Some(task) = run.task {
+        owner.tasks.begin(task, false);
+    }
+    if !unsettled.sent || plan.steps.is_empty() {
+        let why = format!("the agent stopped before {} was sent; nothing was done", command.verb);
+        return Outcome::Failed(Cause::new(Code::Unreachable, why));
+    }
+    owner.show(command);
+    let (mut pause, longest) = owner.limits.pause;
+    let mut missing_since = None;
+    let mut told = false;
+    let at = unsettled.answered;
+    let count = plan.steps.len();
+    loop {
+        owner.expire(run.lane);
+        if !owner.still_runs(run) {
+            return given_up(command);
+        }
+        let targets = owner.witnesses(unsettled);
+        let until = Instant::now() + owner.limits.settle;
+        let sight = Sight { owner, command, plan, targets: &targets };
+        let look = match &*targets {
+            [] => Look::Blind,
+            _ if at >= count => sight.refresh(until).await.map_or(Look::Blind, Look::There),
+            _ => sight.step_once(at, false, until).await,
+        };
+        let interrupted = |what: &str| {
+            let message = format!("{} was interrupted when the agent stopped: {what}", command.verb);
+            Cause::new(Code::TimedOut, message)
+        };
+        match look {
+            Look::Blind => {
+                missing_since = None;
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(command = %command.id, verb = %command.verb, object = %command.object, "what became of it is not known until its target answers");
+                }
+            }
+            Look::There(revision) if at + 1 >= count => {
+                fail::point(points::SETTLED);
+                return done(revision, plan);
+            }
+            Look::There(_) => {
+                fail::point(points::SETTLED);
+                let cause = interrupted(&format!("{} of {count} steps were done", at + 1));
+                return Outcome::Failed(undo::take_back(owner, &targets, command, plan, at + 1, cause).await);
+            }
+            Look::Nothing => {
+                fail::point(points::SETTLED);
+                let cause = interrupted("whether it was done cannot be seen");
+                return Outcome::Failed(undo::take_back(owner, &targets, command, plan, at, cause).await);
+            }
+            Look::Missing | Look::Gone => {
+                let since = *missing_since.get_or_insert_with(Instant::now);
+                if since + owner.limits.grace <= Instant::now() {
+                    fail::point(points::SETTLED);
+                    let cause = interrupted("it was not done");
+                    return Outcome::Failed(undo::take_back(owner, &targets, command, plan, at, cause).await);
+                }
+            }
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(longest);
+    }
+}
