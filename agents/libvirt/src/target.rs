@@ -11,11 +11,15 @@
 //! removed when libvirt says so, never because it does not answer.
 //!
 //! Rooms: `supervise` is the picture above; `reader` asks and puts; `commands` are connections for the lane's calls, apart from the
-//! reader's, so that slow calls and facts do not wait for each other; `arguments` lowers them.
+//! reader's, so that slow calls and facts do not wait for each other; `arguments` lowers them; `edit` patches the documents that some of them
+//! take, by the changes that `script` makes of a plan's; `create` makes those of new domains.
 
 mod arguments;
 mod commands;
+mod create;
+mod edit;
 mod reader;
+mod script;
 mod supervise;
 
 use crate::{
@@ -23,7 +27,7 @@ use crate::{
     native::{
         self,
         api::{Api, Handle, uuid_value},
-        connection::Keepalive,
+        connection::{Connection, Keepalive},
         uri::{BadUri, Uri},
     },
     tables::{TableError, Tables},
@@ -32,6 +36,7 @@ use crate::{
 use arguments::{BadArgument, Calls};
 use async_trait::async_trait;
 use commands::Commands;
+use edit::Editing;
 use inventory::Inventory;
 use lane::{NativeCall, Progress, StepKind, Target, TargetError};
 use mapping::Bundle;
@@ -204,6 +209,24 @@ impl Libvirt {
         self.reader.host()
     }
 
+    /// A connection for a call of the lane's.
+    async fn connection(&self, deadline: Instant) -> Result<Connection, TargetError> {
+        if let Status::Lost(reason) = self.status() {
+            return Err(TargetError::Unreachable(reason));
+        }
+        self.commands.connection(deadline).await.map_err(|e| fault::unopened(&e))
+    }
+
+    /// What a call named beside its own object may have changed with it, for example a volume that is no more; no event tells.
+    async fn reread_others(&self, object: ObjectId, call: &NativeCall, deadline: Instant) {
+        let mut named = call.args.iter().filter_map(|(_, value)| value.as_ref_id());
+        if let Some(other) = named.find(|id| *id != object && id.kind != Kind::Vm)
+            && let Err(error) = self.reread(other, deadline).await
+        {
+            tracing::debug!(%other, %error, "what a call named could not be read again");
+        }
+    }
+
     /// The domain that a call about `object` is about.
     fn domain(&self, object: ObjectId) -> Option<Handle> {
         if object.kind != Kind::Vm {
@@ -246,11 +269,15 @@ impl Target for Libvirt {
     ) -> Result<Value, TargetError> {
         let unsupported = || TargetError::Unsupported(call.call.to_string());
         let procedure = self.calls.find(&call.call).ok_or_else(unsupported)?.clone();
-        let args = arguments::lower(&procedure, &call.args, self.reader.inventory()).map_err(refused)?;
-        if let Status::Lost(reason) = self.status() {
-            return Err(TargetError::Unreachable(reason));
+        let mut args = call.args.clone();
+        let connection = self.connection(deadline).await?;
+        if let Some(script) = &call.script {
+            let api = Api { connection: connection.clone(), patience: self.config.patience };
+            let document = Editing::new(self, api, object, deadline)?.argument(call, script).await?;
+            let Some(document) = document else { return Ok(Value::Absent) };
+            args.push((script.argument.clone(), document));
         }
-        let connection = self.commands.connection(deadline).await.map_err(|e| fault::unopened(&e))?;
+        let args = arguments::lower(&procedure, &args, self.reader.inventory()).map_err(refused)?;
         let sent = connection.perform(procedure, args, deadline);
         let answer = match self.domain(object) {
             Some(dom) => {
@@ -259,7 +286,20 @@ impl Target for Libvirt {
             }
             None => sent.await,
         };
-        answer.map(|_| Value::Absent).map_err(|e| fault::lift(self.reader.tables(), e))
+        answer.map_err(|e| fault::lift(self.reader.tables(), e))?;
+        self.reread_others(object, call, deadline).await;
+        Ok(Value::Absent)
+    }
+
+    async fn effective(
+        &self,
+        object: ObjectId,
+        call: &NativeCall,
+        deadline: Instant,
+    ) -> Result<Option<bool>, TargetError> {
+        let connection = self.connection(deadline).await?;
+        let api = Api { connection, patience: self.config.patience };
+        Editing::new(self, api, object, deadline)?.effective(call).await
     }
 
     async fn reread(&self, id: ObjectId, deadline: Instant) -> Result<Revision, TargetError> {

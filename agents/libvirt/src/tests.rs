@@ -1,6 +1,7 @@
 //! Against a private libvirtd: the whole crate, in the order of a target's life.
 
 mod claims;
+mod edit;
 mod lane;
 mod native;
 mod rig;

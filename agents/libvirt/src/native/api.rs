@@ -14,6 +14,8 @@ pub const NO_DOMAIN: i64 = 42;
 pub const NO_NETWORK: i64 = 43;
 /// `VIR_ERR_NO_STORAGE_POOL`.
 pub const NO_POOL: i64 = 49;
+/// `VIR_ERR_NO_STORAGE_VOL`.
+pub const NO_VOLUME: i64 = 50;
 
 /// What libvirt names a domain, network or pool by.
 #[derive(Clone, Debug, PartialEq)]
@@ -235,6 +237,21 @@ impl Api {
     /// A domain's document, without its secrets: as it runs if it runs.
     pub async fn domain_xml(&self, dom: &Handle) -> Result<Arc<str>, CallError> {
         Ok(text(&self.call("DOMAIN_GET_XML_DESC", vec![("dom", dom.wire.clone())]).await?, "xml"))
+    }
+
+    /// A domain's document in the form that `flags` (`virDomainXMLFlags`) ask for.
+    pub async fn domain_document(&self, dom: &Handle, flags: u32) -> Result<Arc<str>, CallError> {
+        let args = vec![("dom", dom.wire.clone()), ("flags", XdrValue::Uint(flags))];
+        Ok(text(&self.call("DOMAIN_GET_XML_DESC", args).await?, "xml"))
+    }
+
+    /// Whether there is a volume with this key.
+    pub async fn volume_exists(&self, key: &str) -> Result<bool, CallError> {
+        match self.call("STORAGE_VOL_LOOKUP_BY_KEY", vec![("key", XdrValue::text(key))]).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.native_code() == Some(NO_VOLUME) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether a domain runs, and what else decides its power state.

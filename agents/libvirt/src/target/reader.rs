@@ -113,6 +113,16 @@ impl Reader {
         &self.tables
     }
 
+    /// The rows of a domain's document.
+    pub fn rows(&self) -> &DocumentMap {
+        &self.rows
+    }
+
+    /// What makes the ids, once the host has been read.
+    pub fn known_names(&self) -> Option<Names> {
+        self.names.read().clone()
+    }
+
     pub fn inventory(&self) -> &Arc<Inventory> {
         &self.inventory
     }
@@ -197,7 +207,7 @@ impl Reader {
     }
 
     /// The host's answers, asked once until they are forgotten: they hardly change, and some take libvirt long.
-    async fn host_answers(&self, api: &Api) -> Result<Arc<host::Answers>, CallError> {
+    pub async fn host_answers(&self, api: &Api) -> Result<Arc<host::Answers>, CallError> {
         if let Some(known) = self.answers.read().clone() {
             return Ok(known);
         }
