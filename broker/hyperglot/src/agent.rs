@@ -13,11 +13,17 @@ use crate::{
     status::{BusStatus, Status, TargetStatus},
 };
 use bus::{Bus, Link};
-use inventory::{Chronicle, Inventory, ObserverGuard, Tasks};
+use inventory::{Chronicle, Inventory, ObserverGuard, Tasks, fleet::Finder};
 use lane::{Limits, Owner, Target};
 use mapping::Bundle;
 use parking_lot::Mutex;
-use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 use union::{Clock, Ids, Kind, Value, pb::Connection};
 
 /// How long the start waits for a hypervisor before it goes on without its facts.
@@ -84,8 +90,13 @@ impl Agent {
         let name: Arc<str> = Arc::from(machine());
         let publisher =
             Publisher { bus: Arc::clone(&bus), domain: Arc::from(&*config.domain), agent: Arc::clone(&name) };
+        let lanes = Arc::downgrade(&owner);
+        let finder: Finder = Arc::new(move |id| {
+            let target = lanes.upgrade()?.target_of(id)?;
+            Some((Arc::from(target.name()), Arc::from(target.protocol())))
+        });
         let publishing =
-            publisher.start(&inventory, incarnation, &chronicle).await.map_err(Failure::other)?;
+            publisher.start(&inventory, incarnation, &chronicle, finder).await.map_err(Failure::other)?;
         Ok(Arc::new(Agent {
             domain: Arc::clone(&publisher.domain),
             publisher,
@@ -105,13 +116,14 @@ impl Agent {
     }
 
     /// Connects the targets and waits until each has given its facts or cannot be reached.
-    pub async fn connect(&self, targets: &[TargetConfig]) -> Result<(), Failure> {
+    pub async fn connect(self: &Arc<Agent>, targets: &[TargetConfig]) -> Result<(), Failure> {
         let mut waiting = Vec::new();
         for target in targets {
             let (driver, settled) = self.open(target)?;
             self.owner.adopt(driver);
             waiting.push((target.shown(), settled));
         }
+        tokio::spawn(tell_in_step(Arc::downgrade(self)));
         for (name, settled) in waiting {
             match tokio::time::timeout(SETTLE, settled).await {
                 Ok(Ok(())) => tracing::info!(target = name, "in step"),
@@ -216,6 +228,20 @@ impl Agent {
         self.owner.targets().iter().map(status).collect()
     }
 
+    /// Tells of those targets that are not in `told`: a target shows its hosts as connected with the last of its first facts. Whether all
+    /// are told, or there is nobody to tell.
+    fn tell_in_step(&self, told: &mut BTreeSet<String>) -> bool {
+        let targets = self.targets();
+        let publishing = self.publishing.lock();
+        let Some(publishing) = publishing.as_ref() else { return true };
+        for target in targets.iter().filter(|target| target.connected) {
+            if told.insert(target.name.clone()) {
+                publishing.in_step(&target.name);
+            }
+        }
+        targets.iter().all(|target| told.contains(&target.name))
+    }
+
     /// What `hyperglot status` says.
     pub fn status(&self, fronts: Vec<crate::status::FrontStatus>) -> Status {
         let bus = self.bus.status();
@@ -252,6 +278,14 @@ pub fn machine() -> String {
     let named = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let named = named.trim();
     if named.is_empty() { "localhost".to_owned() } else { named.to_owned() }
+}
+
+/// Tells the bus of each target once that it has given all its facts.
+async fn tell_in_step(agent: Weak<Agent>) {
+    let mut told = BTreeSet::new();
+    while agent.upgrade().is_some_and(|agent| !agent.tell_in_step(&mut told)) {
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// Says what is managed when the configuration names no target, and how it was found.

@@ -14,9 +14,10 @@ use bus::{
     feed::{FeedChange, FeedName, FeedPace, FeedPublisher},
 };
 use bytes::Bytes;
-use inventory::{Change, Chronicle, Inventory, Observer, ObserverGuard, chronicle, feed};
+use inventory::{Change, Chronicle, Inventory, Observer, ObserverGuard, chronicle, feed, fleet::Finder};
+use parking_lot::Mutex;
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -73,11 +74,26 @@ impl Observer for Tap {
 /// Feeds the bus until dropped.
 pub struct Publishing {
     told: watch::Receiver<i64>,
+    queue: mpsc::Sender<Vec<Change>>,
+    overflowed: Arc<AtomicBool>,
+    steps: Steps,
     _tap: ObserverGuard,
     _stop: tokio_util::sync::DropGuard,
 }
 
+/// The targets that have given all their facts.
+type Steps = Arc<Mutex<BTreeSet<String>>>;
+
 impl Publishing {
+    /// Tells that a target has given all its facts, for the first time in this life of the agent.
+    pub fn in_step(&self, target: &str) {
+        self.steps.lock().insert(target.to_owned());
+        // Behind what the target has put, which waits in the same queue.
+        if self.queue.try_send(Vec::new()).is_err() {
+            self.overflowed.store(true, Ordering::Release);
+        }
+    }
+
     /// Ends when the bus has every event of `chronicle` that is there now, or after `within`.
     pub async fn finish(mut self, chronicle: &Chronicle, within: Duration) {
         let latest = chronicle.latest().map_or(0, |latest| latest.number);
@@ -89,25 +105,30 @@ impl Publishing {
 }
 
 impl Publisher {
-    /// Opens the feed of `inventory` and follows `chronicle`.
+    /// Opens the feed of `inventory` and follows `chronicle`. `finder` knows which target holds an object.
     pub async fn start(
         &self,
         inventory: &Arc<Inventory>,
         incarnation: u64,
         chronicle: &Arc<Chronicle>,
+        finder: Finder,
     ) -> Result<Publishing, BusError> {
         let name = FeedName::new(&self.domain, &self.agent, "facts")?;
         let feed = FeedPublisher::open(Arc::clone(&self.bus), name, incarnation, FeedPace::default()).await?;
         let (queue, batches) = mpsc::channel(QUEUE);
         let overflowed = Arc::new(AtomicBool::new(false));
-        let tap = inventory.observe_all(Arc::new(Tap { queue, overflowed: Arc::clone(&overflowed) }));
+        let tap = Tap { queue: queue.clone(), overflowed: Arc::clone(&overflowed) };
+        let tap = inventory.observe_all(Arc::new(tap));
+        let steps = Steps::default();
         let stop = CancellationToken::new();
         let facts = Facts {
             to: self.clone(),
             inventory: Arc::clone(inventory),
             feed,
-            overflowed,
+            overflowed: Arc::clone(&overflowed),
             told: HashSet::new(),
+            finder,
+            steps: Arc::clone(&steps),
         };
         tokio::spawn(stop.clone().run_until_cancelled_owned(facts.run(batches)));
         let (telling, told) = watch::channel(0);
@@ -118,7 +139,7 @@ impl Publisher {
         )));
         let (inventory, chronicle) = (Arc::clone(inventory), Arc::clone(chronicle));
         tokio::spawn(stop.clone().run_until_cancelled_owned(tell_gaps(inventory, chronicle)));
-        Ok(Publishing { told, _tap: tap, _stop: stop.drop_guard() })
+        Ok(Publishing { told, queue, overflowed, steps, _tap: tap, _stop: stop.drop_guard() })
     }
 
     /// Publishes the events whose word begins with `prefix`, for as long as it is polled; `told` is the number of the last one that the
@@ -220,6 +241,8 @@ struct Facts {
     overflowed: Arc<AtomicBool>,
     /// What the feed holds.
     told: HashSet<ObjectId>,
+    finder: Finder,
+    steps: Steps,
 }
 
 impl Facts {
@@ -248,7 +271,9 @@ impl Facts {
         let schema = Arc::clone(self.inventory.schema());
         let mut changes = Vec::with_capacity(batch.len());
         for change in batch {
-            let (key, bytes) = feed::encode(&schema, change);
+            let held = (self.finder)(change.id).unwrap_or_default();
+            let held = feed::Held { target: &held.0, protocol: &held.1 };
+            let (key, bytes) = feed::encode(&schema, change, held);
             changes.push(match bytes {
                 Some(bytes) => {
                     self.told.insert(change.id);
@@ -260,6 +285,10 @@ impl Facts {
                 }
             });
         }
+        // What makes a whole of them comes behind them, and a target's word behind its facts.
+        let mut marks: Vec<_> = batch.last().map(|last| feed::revision(last.revision)).into_iter().collect();
+        marks.extend(self.steps.lock().iter().map(|target| feed::in_step(target)));
+        changes.extend(marks.into_iter().map(|(key, bytes)| FeedChange::Put { key, bytes: bytes.into() }));
         self.set(changes).await;
         for change in batch.iter().filter(|c| c.id.kind == Kind::Task) {
             self.to.task(&schema, change).await;

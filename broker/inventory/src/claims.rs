@@ -210,9 +210,9 @@ impl Inventory {
         self.register().names(id)
     }
 
-    /// Why nothing can be done to an object, if it is contested.
+    /// Why nothing can be done to an object, if it is contested: between targets of this process, or by the broker's word.
     pub fn contested(&self, id: ObjectId) -> Option<String> {
-        self.register().trouble(id)
+        self.register().trouble(id).or_else(|| self.own_trouble(id))
     }
 }
 

@@ -1,18 +1,23 @@
-//! The inventory on the bus: each change as the bytes of a `union::pb::Change`, and the replica at the other end.
+//! The inventory on the bus: each change as the bytes of a `union::pb::Change`, what an agent says of itself beside them, and what the
+//! broker itself says of objects.
 //!
 //! ```text
-//! owner:    Change ─ encode ─▶ key, bytes ──▶ bus
-//! replica:  Reset ─▶ collecting ─ Put… ─▶ Synced(revision): what was not named since Reset is gone ─▶ following ─ Put, Remove ─▶ …
+//! facts   owner: Change ─ encode ─▶ key, bytes ──▶ bus ──▶ fleet::Source
+//!         after each batch `~revision`; `~target/<name>` once the target has given all its facts in this life of the agent
+//! owned   Layers ─ own ─▶ key, bytes ──▶ bus ──▶ owned::Follower
 //! ```
 //!
-//! A key is an object's id in its text form. Whoever moves the bytes numbers them, sees a gap and asks again ([`Follower::reset`]); a
-//! replica that has not been told `Synced` keeps the last facts it had.
+//! A fact's key is the object's id in its text form. Keys that begin with `~` sort behind all of them, so that in a snapshot they come last.
 
-use crate::store::{Change, Entry, Inventory};
+use crate::store::{Change, Entry};
 use prost::Message as _;
-use rustc_hash::FxHashSet;
 use std::sync::Arc;
-use union::{ObjectId, codec, command::Revision, pb, schema::Schema};
+use union::{ObjectId, Record, Slot, Value, codec, command::Revision, pb, schema::Schema};
+
+/// The key of the revision that the facts before it make up.
+const REVISION: &str = "~revision";
+/// Begins the key of a target whose facts are all there.
+const TARGET: &str = "~target/";
 
 /// Bytes that are no change.
 #[derive(Debug, thiserror::Error)]
@@ -28,13 +33,22 @@ pub enum FeedError {
     Id(#[from] union::id::BadObjectId),
 }
 
+/// The target that holds an object, and the protocol that is spoken to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held<'a> {
+    /// Its name; empty: the object is the agent's own, for example a task.
+    pub target: &'a str,
+    /// For example `sim`.
+    pub protocol: &'a str,
+}
+
 /// The key and the bytes of a change; no bytes: the object is gone.
-pub fn encode(schema: &Schema, change: &Change) -> (String, Option<Vec<u8>>) {
-    (change.id.to_string(), change.entry.as_ref().map(|entry| encode_entry(schema, change.id, entry)))
+pub fn encode(schema: &Schema, change: &Change, held: Held<'_>) -> (String, Option<Vec<u8>>) {
+    (change.id.to_string(), change.entry.as_ref().map(|entry| encode_entry(schema, change.id, entry, held)))
 }
 
 /// The bytes of an object as it stands.
-pub fn encode_entry(schema: &Schema, id: ObjectId, entry: &Entry) -> Vec<u8> {
+pub fn encode_entry(schema: &Schema, id: ObjectId, entry: &Entry, held: Held<'_>) -> Vec<u8> {
     pb::Change {
         object_id: id.to_string(),
         record: Some(codec::encode(schema, &entry.record)),
@@ -42,99 +56,81 @@ pub fn encode_entry(schema: &Schema, id: ObjectId, entry: &Entry) -> Vec<u8> {
         runtime: Some(entry.runtime.into()),
         created_ms: entry.created_ms,
         modified_ms: entry.modified_ms,
+        target: held.target.to_owned(),
+        protocol: held.protocol.to_owned(),
     }
     .encode_to_vec()
 }
 
-/// The object and, unless it is gone, its entry.
-pub fn decode(schema: &Schema, bytes: &[u8]) -> Result<(ObjectId, Option<Entry>), FeedError> {
+/// What is published behind a batch: the revision that it makes up.
+pub fn revision(revision: Revision) -> (String, Vec<u8>) {
+    (REVISION.to_owned(), pb::Revision::from(revision).encode_to_vec())
+}
+
+/// What is published when a target has given all its facts, for the first time in this life of the agent: what it has not named is gone.
+pub fn in_step(target: &str) -> (String, Vec<u8>) {
+    (format!("{TARGET}{target}"), Vec::new())
+}
+
+/// An object as an agent has it.
+#[derive(Clone, Debug)]
+pub(crate) struct Fact {
+    pub record: Arc<Record>,
+    pub created_ms: i64,
+    pub modified_ms: i64,
+    pub target: Arc<str>,
+    pub protocol: Arc<str>,
+}
+
+/// One thing an agent says.
+#[derive(Clone, Debug)]
+pub(crate) enum Said {
+    Fact(ObjectId, Fact),
+    Gone(ObjectId),
+    At(Revision),
+    InStep(Arc<str>),
+}
+
+/// What a key and its bytes say.
+pub(crate) fn decode(schema: &Schema, key: &str, bytes: &[u8]) -> Result<Said, FeedError> {
+    if let Some(target) = key.strip_prefix(TARGET) {
+        return Ok(Said::InStep(Arc::from(target)));
+    }
+    if key == REVISION {
+        return Ok(Said::At(pb::Revision::decode(bytes)?.into()));
+    }
     let change = pb::Change::decode(bytes)?;
     let id: ObjectId = change.object_id.parse()?;
-    let Some(record) = change.record else { return Ok((id, None)) };
-    let revision = |r: Option<pb::Revision>| r.map(Revision::from).unwrap_or_default();
-    let entry = Entry {
+    let Some(record) = change.record else { return Ok(Said::Gone(id)) };
+    let fact = Fact {
         record: Arc::new(codec::decode(schema, schema.kind(id.kind).id, &record)?),
-        config: revision(change.config),
-        runtime: revision(change.runtime),
         created_ms: change.created_ms,
         modified_ms: change.modified_ms,
+        target: Arc::from(change.target),
+        protocol: Arc::from(change.protocol),
     };
-    Ok((id, Some(entry)))
+    Ok(Said::Fact(id, fact))
 }
 
-/// Keeps a replica equal to its source.
-#[derive(Debug)]
-pub struct Follower {
-    replica: Arc<Inventory>,
-    /// Named since the last reset; `None`: following.
-    named: Option<FxHashSet<ObjectId>>,
-    /// The objects of this source; a replica may follow several.
-    own: FxHashSet<ObjectId>,
+/// The key and the bytes of what the broker itself says of an object; no bytes: nothing any more.
+pub(crate) fn own(schema: &Schema, id: ObjectId, values: &[(Slot, Value)]) -> (String, Option<Vec<u8>>) {
+    let mut record = schema.kind(id.kind).record();
+    for (slot, value) in values {
+        record.set(*slot, value.clone());
+    }
+    let bytes = codec::encode(schema, &record);
+    (id.to_string(), (!values.is_empty()).then_some(bytes))
 }
 
-impl Follower {
-    /// Follows into `replica`. Expects a reset and a snapshot first.
-    pub fn new(replica: Arc<Inventory>) -> Follower {
-        Follower { replica, named: Some(FxHashSet::default()), own: FxHashSet::default() }
-    }
-
-    /// The replica.
-    pub fn replica(&self) -> &Arc<Inventory> {
-        &self.replica
-    }
-
-    /// Whether the replica is known to equal its source.
-    pub fn is_synced(&self) -> bool {
-        self.named.is_none()
-    }
-
-    /// A snapshot follows. The facts stay until it is complete.
-    pub fn reset(&mut self) {
-        self.named = Some(FxHashSet::default());
-    }
-
-    /// An object as it stands.
-    pub fn put(&mut self, bytes: &[u8]) -> Result<(), FeedError> {
-        let (id, entry) = decode(self.replica.schema(), bytes)?;
-        let Some(entry) = entry else {
-            self.gone(id);
-            return Ok(());
-        };
-        if let Some(named) = &mut self.named {
-            named.insert(id);
-        }
-        self.own.insert(id);
-        let revision = entry.revision();
-        self.replica.follow(vec![(id, Some(entry))], revision);
-        Ok(())
-    }
-
-    /// An object is gone.
-    pub fn remove(&mut self, key: &str) -> Result<(), FeedError> {
-        self.gone(key.parse()?);
-        Ok(())
-    }
-
-    fn gone(&mut self, id: ObjectId) {
-        if let Some(named) = &mut self.named {
-            named.remove(&id);
-        }
-        if self.own.remove(&id) {
-            let revision = self.replica.revision();
-            self.replica.follow(vec![(id, None)], revision);
-        }
-    }
-
-    /// The snapshot is complete and stands at `revision`.
-    pub fn synced(&mut self, revision: Revision) {
-        let gone = match self.named.take() {
-            None => Vec::new(),
-            Some(named) => {
-                let gone = self.own.iter().filter(|id| !named.contains(id)).map(|id| (*id, None)).collect();
-                self.own = named;
-                gone
-            }
-        };
-        self.replica.follow(gone, revision);
-    }
+/// The object and what the broker says of it.
+pub(crate) fn decode_own(
+    schema: &Schema,
+    key: &str,
+    bytes: &[u8],
+) -> Result<(ObjectId, Vec<(Slot, Value)>), FeedError> {
+    let id: ObjectId = key.parse()?;
+    let record = codec::decode(schema, schema.kind(id.kind).id, bytes)?;
+    let values = record.slots().iter().enumerate().filter(|(_, value)| !value.is_absent());
+    let values = values.filter_map(|(at, value)| Some((Slot(u16::try_from(at).ok()?), value.clone())));
+    Ok((id, values.collect()))
 }

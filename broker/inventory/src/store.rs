@@ -9,19 +9,23 @@
 //!
 //! Limits: the last 10,000 removed objects are remembered as tombstones.
 
+mod observe;
+mod own;
+mod state;
+
+pub use observe::{Observer, ObserverGuard};
+
 use crate::{
     claims::Register,
     gaps::Gaps,
-    index::Index,
     intern::Interner,
     merge::{merge, same},
 };
+use observe::Observers;
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
-use std::{
-    collections::{BTreeSet, VecDeque},
-    sync::{Arc, Weak},
-};
+use state::State;
+use std::{collections::BTreeSet, sync::Arc};
 use tokio::sync::watch;
 use union::{Clock, Kind, ObjectId, Record, Schema, Slot, SlotSet, Value, command::Revision};
 
@@ -67,20 +71,19 @@ pub struct Change {
     pub revision: Revision,
 }
 
-/// Is told every change.
-pub trait Observer: Send + Sync {
-    /// Called after the store holds the changes, batch by batch in order. Must be quick, and must not apply to the same inventory.
-    fn changed(&self, changes: &[Change]);
-}
-
 /// One thing to store.
 #[derive(Clone, Debug)]
 pub enum Put {
-    /// All facts of an object, new or known. The fields that the broker itself keeps (`operation`, `recent_task_ids`,
+    /// All facts of an object, new or known. The fields that the broker itself keeps (`operation`,
     /// `change_version`, `modified_ms`) stay as they were where the record leaves them absent.
     Whole(ObjectId, Record),
     /// The facts in these slots, of an object new or known; the other slots stay.
     Part(ObjectId, Record, SlotSet),
+    /// All facts of an object as another inventory has them, with its stamps: first sight, last change of the configuration (Unix
+    /// milliseconds). The earlier first sight counts.
+    Copy(ObjectId, Arc<Record>, i64, i64),
+    /// What the broker itself says of an object ([`Inventory::set_own`]).
+    Own(ObjectId, Vec<(Slot, Value)>),
     /// A few facts of a known object; ignored for an unknown one, so a late figure cannot bring a removed object back.
     Slots(ObjectId, Vec<(Slot, Value)>),
     /// The object is gone, by the target's own word; ignored while a target claims it ([`crate::claims`]).
@@ -105,19 +108,12 @@ pub struct Credit {
     pub command: Arc<str>,
 }
 
-type Credits = Arc<RwLock<FxHashMap<ObjectId, Credit>>>;
-
-#[derive(Debug)]
-struct State {
-    entries: FxHashMap<ObjectId, Entry>,
-    kinds: Vec<BTreeSet<ObjectId>>,
-    index: Index,
-    tombstones: FxHashMap<ObjectId, Tombstone>,
-    buried: VecDeque<(ObjectId, Revision)>,
-    revision: Revision,
+/// What an inventory and its views have in common.
+#[derive(Debug, Default)]
+struct Shared {
+    credits: RwLock<FxHashMap<ObjectId, Credit>>,
+    gaps: Gaps,
 }
-
-type Observers = Arc<Vec<(u64, Arc<dyn Observer>)>>;
 
 /// The live facts of a set of targets.
 pub struct Inventory {
@@ -127,12 +123,13 @@ pub struct Inventory {
     writer: Mutex<Interner>,
     observers: RwLock<(u64, Observers)>,
     seen: watch::Sender<Revision>,
-    credits: Credits,
     register: Register,
-    gaps: Arc<Gaps>,
+    shared: Arc<Shared>,
     kept: Vec<SlotSet>,
-    /// A derived inventory shows what it is given: it neither stamps nor interns.
-    derived: bool,
+    /// Whether it is the first to know, and so the one to stamp what changes.
+    stamps: bool,
+    /// Whether texts are shared through its own table; a view's are shared already.
+    interns: bool,
 }
 
 impl std::fmt::Debug for Inventory {
@@ -148,63 +145,49 @@ impl std::fmt::Debug for Inventory {
 impl Inventory {
     /// An empty inventory; `incarnation` is the start of the owning agent in Unix milliseconds, greater than in its last life.
     pub fn new(schema: Arc<Schema>, incarnation: u64, clock: Arc<dyn Clock>) -> Arc<Inventory> {
-        Inventory::build(schema, incarnation, clock, Credits::default(), Arc::default(), false)
+        Inventory::build(schema, incarnation, clock, Arc::default(), (true, true))
     }
 
-    /// An inventory fed from `source` by a view: same schema, clock, credits and gaps.
+    /// An empty inventory that shows what others know ([`crate::fleet`]): it counts its own revisions and stamps nothing into records.
+    pub fn replica(schema: Arc<Schema>, incarnation: u64, clock: Arc<dyn Clock>) -> Arc<Inventory> {
+        Inventory::build(schema, incarnation, clock, Arc::default(), (false, true))
+    }
+
+    /// An inventory fed from `source` by a view: same schema, clock, and what else views share.
     pub(crate) fn derived(source: &Inventory) -> Arc<Inventory> {
         let incarnation = source.revision().incarnation;
-        Inventory::build(
-            Arc::clone(&source.schema),
-            incarnation,
-            Arc::clone(&source.clock),
-            Arc::clone(&source.credits),
-            Arc::clone(&source.gaps),
-            true,
-        )
+        let (schema, clock) = (Arc::clone(&source.schema), Arc::clone(&source.clock));
+        Inventory::build(schema, incarnation, clock, Arc::clone(&source.shared), (false, false))
     }
 
     fn build(
         schema: Arc<Schema>,
         incarnation: u64,
         clock: Arc<dyn Clock>,
-        credits: Credits,
-        gaps: Arc<Gaps>,
-        derived: bool,
+        shared: Arc<Shared>,
+        (stamps, interns): (bool, bool),
     ) -> Arc<Inventory> {
         let revision = Revision { incarnation, n: 0 };
-        let kept = Kind::ALL
-            .iter()
-            .map(|kind| {
-                let mut set = SlotSet::EMPTY;
-                if !derived {
-                    ["operation", "recent_task_ids", "change_version", "modified_ms"]
-                        .iter()
-                        .filter_map(|name| schema.slot(*kind, name))
-                        .for_each(|slot| set.insert(slot));
-                }
-                set
-            })
-            .collect();
+        let kept = |kind: &Kind| {
+            let mut set = SlotSet::EMPTY;
+            ["operation", "change_version", "modified_ms"]
+                .iter()
+                .filter_map(|name| schema.slot(*kind, name).filter(|_| stamps))
+                .for_each(|slot| set.insert(slot));
+            set
+        };
         Arc::new(Inventory {
-            state: RwLock::new(State {
-                entries: FxHashMap::default(),
-                kinds: vec![BTreeSet::new(); Kind::ALL.len()],
-                index: Index::new(&schema),
-                tombstones: FxHashMap::default(),
-                buried: VecDeque::new(),
-                revision,
-            }),
+            state: RwLock::new(State::new(&schema, revision)),
+            kept: Kind::ALL.iter().map(kept).collect(),
             schema,
             clock,
             writer: Mutex::new(Interner::default()),
             observers: RwLock::new((0, Arc::default())),
             seen: watch::Sender::new(revision),
-            credits,
             register: Register::default(),
-            gaps,
-            kept,
-            derived,
+            shared,
+            stamps,
+            interns,
         })
     }
 
@@ -223,11 +206,18 @@ impl Inventory {
     pub fn apply(&self, puts: Vec<Put>) -> Revision {
         let mut interner = self.writer.lock();
         let now = self.clock.now_ms();
+        let mut owned = Vec::new();
         let (changes, revision) = {
             let mut state = self.state.write();
             let next = Revision { n: state.revision.n + 1, ..state.revision };
             let mut changes = Vec::with_capacity(puts.len());
             for put in puts {
+                if let Put::Own(id, values) = &put {
+                    if Inventory::is_own(&state.layers, *id, values) {
+                        continue;
+                    }
+                    owned.push(*id);
+                }
                 changes.extend(self.put(&mut state, &mut interner, put, next, now));
             }
             if !changes.is_empty() {
@@ -235,49 +225,8 @@ impl Inventory {
             }
             (changes, state.revision)
         };
-        self.tell(&changes, revision);
+        self.tell(&changes, &owned, revision);
         revision
-    }
-
-    /// Stores what another agent's feed says, with the revisions it says it with. `None` removes.
-    pub fn follow(&self, batch: Vec<(ObjectId, Option<Entry>)>, revision: Revision) {
-        let mut interner = self.writer.lock();
-        let now = self.clock.now_ms();
-        let changes = {
-            let mut state = self.state.write();
-            let mut changes = Vec::with_capacity(batch.len());
-            for (id, entry) in batch {
-                match entry {
-                    None => changes.extend(state.remove(id, revision, now)),
-                    Some(mut entry) => {
-                        let old = state.entries.get(&id).map(|e| Arc::clone(&e.record));
-                        let merged = merge(
-                            Some(&mut interner),
-                            old.as_ref(),
-                            &entry.record,
-                            SlotSet::ALL,
-                            SlotSet::EMPTY,
-                        );
-                        match merged {
-                            Some((record, changed)) => {
-                                entry.record = Arc::new(record);
-                                changes.push(state.store(id, old, entry, changed, revision));
-                            }
-                            None => {
-                                if let Some(place) = state.entries.get_mut(&id) {
-                                    // The first sight stays: who stands first among equals depends on it, and nobody is told of this.
-                                    let record = Arc::clone(&place.record);
-                                    *place = Entry { record, created_ms: place.created_ms, ..entry };
-                                }
-                            }
-                        }
-                    }
-                }
-            }
-            state.revision = state.revision.max(revision);
-            changes
-        };
-        self.tell(&changes, revision);
     }
 
     fn put(
@@ -288,23 +237,41 @@ impl Inventory {
         next: Revision,
         now: i64,
     ) -> Option<Change> {
-        let (id, mut record, mut taken, kept) = match put {
+        let few = |id: ObjectId, values: Vec<(Slot, Value)>| {
+            let mut record = Record::new(self.schema.kind(id.kind).id, 0);
+            let mut taken = SlotSet::EMPTY;
+            for (slot, value) in values {
+                record.set(slot, value);
+                taken.insert(slot);
+            }
+            (id, record, taken)
+        };
+        let mut stamps = None;
+        let mut covered = true;
+        let mut kept = SlotSet::EMPTY;
+        let (id, mut record, mut taken) = match put {
             // Somebody took it since: it is not gone but elsewhere.
             Put::Remove(id) if self.register.is_claimed(id) => return None,
             Put::Remove(id) => return state.remove(id, next, now),
             Put::Whole(id, record) => {
-                (id, record, SlotSet::ALL, self.kept.get(id.kind as usize).copied().unwrap_or_default())
+                kept = self.kept.get(id.kind as usize).copied().unwrap_or_default();
+                (id, record, SlotSet::ALL)
             }
-            Put::Part(id, record, slots) => (id, record, slots, SlotSet::EMPTY),
+            Put::Copy(id, record, created_ms, modified_ms) => {
+                stamps = Some((created_ms, modified_ms));
+                (id, Record::clone(&record), SlotSet::ALL)
+            }
+            Put::Part(id, record, slots) => (id, record, slots),
             Put::Slots(id, values) => {
-                let known = state.entries.get(&id)?;
-                let mut record = Record::new(known.record.message(), 0);
-                let mut taken = SlotSet::EMPTY;
-                for (slot, value) in values {
-                    record.set(slot, value);
-                    taken.insert(slot);
-                }
-                (id, record, taken, SlotSet::EMPTY)
+                state.entries.get(&id)?;
+                few(id, values)
+            }
+            Put::Own(id, values) => {
+                let now = state.entries.get(&id).map(|entry| Arc::clone(&entry.record));
+                let values = state.layers.set(&self.schema, id, values, now.as_deref());
+                now?;
+                covered = false;
+                few(id, values)
             }
         };
         let message = self.schema.kind(id.kind);
@@ -318,23 +285,54 @@ impl Inventory {
             record.set(slot, text);
             taken.insert(slot);
         }
+        if covered {
+            state.layers.cover(&self.schema, id, &mut record, &mut taken, kept);
+        }
         let old = state.entries.get(&id).cloned();
-        let interner = (!self.derived).then_some(interner);
+        let interner = self.interns.then_some(interner);
         let old_record = old.as_ref().map(|e| &e.record);
-        let (mut record, mut changed) = merge(interner, old_record, &record, taken, kept)?;
+        let Some((mut record, mut changed)) = merge(interner, old_record, &record, taken, kept) else {
+            if let (Some((created_ms, _)), Some(entry)) = (stamps, state.entries.get_mut(&id)) {
+                entry.created_ms = entry.created_ms.min(created_ms);
+            }
+            return None;
+        };
         let configured = old.is_none() || changed.0 & !message.runtime.0 != 0;
-        if configured && !self.derived {
+        if configured && self.stamps {
             self.stamp(id.kind, &mut record, &mut changed, next, now);
         }
         let ran = old.is_none() || changed.intersects(message.runtime);
+        let mut born = || state.births.remove(&id).unwrap_or(now);
+        let created_ms = match (&old, stamps) {
+            (Some(old), Some((created_ms, _))) => old.created_ms.min(created_ms),
+            (Some(old), None) => old.created_ms,
+            (None, Some((created_ms, _))) => created_ms,
+            (None, None) => born(),
+        };
+        let modified_ms = match (&old, stamps) {
+            (_, Some((_, modified_ms))) => modified_ms,
+            (Some(old), None) if !configured => old.modified_ms,
+            _ => now,
+        };
         let entry = Entry {
             record: Arc::new(record),
             config: if configured { next } else { old.as_ref().map_or(next, |e| e.config) },
             runtime: if ran { next } else { old.as_ref().map_or(next, |e| e.runtime) },
-            created_ms: old.as_ref().map_or(now, |e| e.created_ms),
-            modified_ms: if configured { now } else { old.as_ref().map_or(now, |e| e.modified_ms) },
+            created_ms,
+            modified_ms,
         };
         Some(state.store(id, old.map(|e| e.record), entry, changed, next))
+    }
+
+    /// Says when objects were first seen in an earlier life: those that have not been put yet have that as their first sight. Who stands
+    /// first among equal names depends on it.
+    pub fn recall(&self, births: impl IntoIterator<Item = (ObjectId, i64)>) {
+        let mut state = self.state.write();
+        for (id, at) in births {
+            if !state.entries.contains_key(&id) {
+                state.births.insert(id, at);
+            }
+        }
     }
 
     /// Writes the two fields that say when the configuration changed, where the kind has them.
@@ -354,11 +352,16 @@ impl Inventory {
         }
     }
 
-    fn tell(&self, changes: &[Change], revision: Revision) {
-        if !changes.is_empty() {
+    fn tell(&self, changes: &[Change], owned: &[ObjectId], revision: Revision) {
+        if !changes.is_empty() || !owned.is_empty() {
             let observers = Arc::clone(&self.observers.read().1);
             for (_, observer) in observers.iter() {
-                observer.changed(changes);
+                if !changes.is_empty() {
+                    observer.changed(changes);
+                }
+                if !owned.is_empty() {
+                    observer.owned(owned);
+                }
             }
         }
         self.seen.send_if_modified(|seen| {
@@ -422,32 +425,6 @@ impl Inventory {
         self.state.read().tombstones.get(&id).copied()
     }
 
-    /// Tells `observer` every change from now on, until the guard is dropped.
-    pub fn observe(self: &Arc<Self>, observer: Arc<dyn Observer>) -> ObserverGuard {
-        let _order = self.writer.lock();
-        self.enlist(observer)
-    }
-
-    /// Tells `observer` all objects as new, then every change; nothing is missed or told twice in between.
-    pub fn observe_all(self: &Arc<Self>, observer: Arc<dyn Observer>) -> ObserverGuard {
-        let _order = self.writer.lock();
-        let all = self.everything();
-        if !all.is_empty() {
-            observer.changed(&all);
-        }
-        self.enlist(observer)
-    }
-
-    fn enlist(self: &Arc<Self>, observer: Arc<dyn Observer>) -> ObserverGuard {
-        let mut observers = self.observers.write();
-        observers.0 += 1;
-        let id = observers.0;
-        let mut list = Vec::clone(&observers.1);
-        list.push((id, observer));
-        observers.1 = Arc::new(list);
-        ObserverGuard { inventory: Arc::downgrade(self), id }
-    }
-
     /// All objects as if they were new, ordered by id.
     pub fn everything(&self) -> Vec<Change> {
         let state = self.state.read();
@@ -476,12 +453,12 @@ impl Inventory {
 
     /// The values that mappings could not show or read; views of this inventory share them.
     pub fn gaps(&self) -> &Gaps {
-        &self.gaps
+        &self.shared.gaps
     }
 
     /// Notes, or with `None` forgets, on whose account an object is changing. Views of this inventory share the note.
     pub fn set_credit(&self, id: ObjectId, credit: Option<Credit>) {
-        let mut credits = self.credits.write();
+        let mut credits = self.shared.credits.write();
         match credit {
             Some(credit) => drop(credits.insert(id, credit)),
             None => drop(credits.remove(&id)),
@@ -490,71 +467,12 @@ impl Inventory {
 
     /// On whose account an object is changing, if it is by a command.
     pub fn credit(&self, id: ObjectId) -> Option<Credit> {
-        self.credits.read().get(&id).cloned()
+        self.shared.credits.read().get(&id).cloned()
     }
 
     #[cfg(test)]
     pub(crate) fn dump_index(&self) -> BTreeSet<String> {
         self.state.read().index.dump()
-    }
-}
-
-impl State {
-    fn store(
-        &mut self,
-        id: ObjectId,
-        old: Option<Arc<Record>>,
-        entry: Entry,
-        changed: SlotSet,
-        revision: Revision,
-    ) -> Change {
-        let changed = if old.is_none() { SlotSet::ALL } else { changed };
-        self.index.update(id, old.as_deref(), Some(&entry.record), changed);
-        if old.is_none() {
-            if let Some(ids) = self.kinds.get_mut(id.kind as usize) {
-                ids.insert(id);
-            }
-            self.tombstones.remove(&id);
-        }
-        let new = Some(Arc::clone(&entry.record));
-        self.entries.insert(id, entry.clone());
-        Change { id, old, new, changed, entry: Some(entry), revision }
-    }
-
-    fn remove(&mut self, id: ObjectId, revision: Revision, now: i64) -> Option<Change> {
-        let gone = self.entries.remove(&id)?;
-        self.index.update(id, Some(&gone.record), None, SlotSet::ALL);
-        if let Some(ids) = self.kinds.get_mut(id.kind as usize) {
-            ids.remove(&id);
-        }
-        self.tombstones.insert(id, Tombstone { revision, removed_ms: now });
-        self.buried.push_back((id, revision));
-        while self.buried.len() > TOMBSTONES {
-            if let Some((oldest, at)) = self.buried.pop_front()
-                && self.tombstones.get(&oldest).is_some_and(|t| t.revision == at)
-            {
-                self.tombstones.remove(&oldest);
-            }
-        }
-        Some(Change { id, old: Some(gone.record), new: None, changed: SlotSet::ALL, entry: None, revision })
-    }
-}
-
-/// Ends an observation when dropped.
-#[derive(Debug)]
-#[must_use = "dropping it ends the observation"]
-pub struct ObserverGuard {
-    inventory: Weak<Inventory>,
-    id: u64,
-}
-
-impl Drop for ObserverGuard {
-    fn drop(&mut self) {
-        if let Some(inventory) = self.inventory.upgrade() {
-            let mut observers = inventory.observers.write();
-            let left = observers.1.iter().filter(|(id, _)| *id != self.id).cloned().collect();
-            observers.1 = Arc::new(left);
-        }
     }
 }
 

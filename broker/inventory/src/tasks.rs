@@ -149,7 +149,7 @@ impl Tasks {
 
     fn recent_put(&self, object: ObjectId, recent: Value) -> Option<Put> {
         let slot = self.inventory.schema().slot(object.kind, "recent_task_ids")?;
-        Some(Put::Slots(object, vec![(slot, recent)]))
+        Some(Put::Own(object, vec![(slot, recent)]))
     }
 
     fn state(&self, task: ObjectId) -> Option<i64> {

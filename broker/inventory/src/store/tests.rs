@@ -1,8 +1,5 @@
 use super::*;
-use crate::{
-    feed::{self, Follower},
-    testing::{any_batches, contents, id, inventory, record, slot},
-};
+use crate::testing::{any_batches, id, inventory, record, slot};
 use proptest::prelude::*;
 
 fn vm(fields: &[(&str, Value)]) -> Record {
@@ -189,55 +186,5 @@ proptest! {
         let told: Vec<ObjectId> = told.into_keys().collect();
         let held: Vec<ObjectId> = inventory.everything().iter().map(|c| c.id).collect();
         prop_assert_eq!(told, held);
-    }
-
-    /// Changes travel as bytes; some are lost; a lost one is noticed and answered with a reset and a snapshot.
-    #[test]
-    fn a_replica_equals_its_source_after_every_resync(
-        batches in any_batches(),
-        lost in proptest::collection::vec(any::<bool>(), 40),
-    ) {
-        let (source, replica) = (inventory(), inventory());
-        let log = Arc::new(Log::default());
-        let _guard = source.observe(log.clone());
-        let mut follower = Follower::new(Arc::clone(&replica));
-        follower.synced(source.revision());
-        let mut lost = lost.into_iter().cycle();
-        let mut last = replica.revision();
-        for batch in batches {
-            source.apply(batch);
-            let mut gap = false;
-            for change in log.0.lock().drain(..) {
-                gap |= lost.next() == Some(true);
-                if !gap {
-                    match feed::encode(source.schema(), &change) {
-                        (_, Some(bytes)) => follower.put(&bytes).expect("our own bytes"),
-                        (key, None) => follower.remove(&key).expect("our own key"),
-                    }
-                }
-            }
-            if gap {
-                follower.reset();
-                for change in source.everything() {
-                    follower.put(&feed::encode(source.schema(), &change).1.expect("it stands")).expect("our own bytes");
-                }
-            }
-            follower.synced(source.revision());
-            prop_assert_eq!(contents(&source), contents(&replica));
-            prop_assert!(replica.revision() >= last);
-            last = replica.revision();
-            for change in source.everything() {
-                let (a, b) = (change.entry.expect("it stands"), replica.get(change.id).expect("it stands"));
-                prop_assert_eq!((a.config, a.runtime, a.created_ms), (b.config, b.runtime, b.created_ms));
-            }
-        }
-        prop_assert_eq!(source.dump_index(), replica.dump_index());
-    }
-
-    #[test]
-    fn hostile_bytes_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let mut follower = Follower::new(inventory());
-        drop(follower.put(&bytes));
-        drop(follower.remove(&String::from_utf8_lossy(&bytes)));
     }
 }
