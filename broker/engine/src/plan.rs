@@ -1,0 +1,149 @@
+//! Planning: who performs a command, and what it comes down to there.
+//!
+//! A plan is made from the facts as the owner has them. What the broker itself keeps, or arranges, is not the owner's to compare: such
+//! reads are taken out of the read-set, and the [turn](crate::engine::Engine::own_turn) of the object keeps them from changing.
+
+use crate::{
+    engine::Engine,
+    facts::Holder,
+    placement::{Placed, argument},
+};
+use inventory::{Inventory, layout::Role};
+use mapping::{NativeRef, Reader};
+use std::sync::Arc;
+use union::{
+    Command, Kind, ObjectId, Plan, Record, Slot, Value,
+    command::{Cause, Code},
+    plan::OwnFact,
+};
+
+/// A command, ready to be sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Prepared {
+    /// As it is sent.
+    pub command: Command,
+    /// To whom.
+    pub holder: Holder,
+    /// What to do; `None`: the owner lowers it.
+    pub plan: Option<Plan>,
+    /// The facts it was made from.
+    pub seen: Option<Arc<Record>>,
+}
+
+/// The fleet's facts, in no protocol's words.
+struct Around<'a>(&'a Inventory);
+
+impl Reader for Around<'_> {
+    fn object(&self, id: ObjectId) -> Option<Arc<Record>> {
+        self.0.record(id)
+    }
+
+    fn referring(&self, kind: Kind, slot: Slot, to: ObjectId, out: &mut Vec<ObjectId>) {
+        self.0.referring(kind, slot, to, out);
+    }
+
+    fn native_ref(&self, _: ObjectId) -> Option<NativeRef> {
+        None
+    }
+
+    fn view(&self) -> &str {
+        ""
+    }
+}
+
+impl Engine {
+    /// What a command comes down to.
+    ///
+    /// # Errors
+    /// The cause by which it is refused: nothing was done.
+    pub(crate) fn prepare(&self, command: &Command, bundle: &str) -> Result<Prepared, Cause> {
+        let facts = self.deps.facts.inventory();
+        if let Some(why) = facts.contested(command.object) {
+            return Err(Cause::new(Code::InvalidState, why));
+        }
+        self.names_are_free(command)?;
+        let (command, holder) = if command.object.kind == Kind::Folder {
+            let Placed { command, holder, .. } = self.place(command)?;
+            (command, holder)
+        } else {
+            let holder = self.deps.facts.holder(command.object).ok_or_else(|| {
+                let message = format!("no agent holds {}; it may have been removed", command.object);
+                Cause::new(Code::NotFound, message)
+            })?;
+            (command.clone(), holder)
+        };
+        let record = if command.object.kind == Kind::Folder {
+            self.tree.record(command.object)
+        } else {
+            facts.record(command.object)
+        };
+        let record =
+            record.ok_or_else(|| Cause::new(Code::NotFound, format!("{} is not there", command.object)))?;
+        let bundle = self.deps.bundles.get(bundle);
+        let effect =
+            bundle.protocol(&holder.protocol).and_then(|p| p.effect(&command.verb)).ok_or_else(|| {
+                let message = format!("{} has no way to do {}", holder.protocol, command.verb);
+                Cause::new(Code::NotSupported, message)
+            })?;
+        if !effect.needs_engine() {
+            return Ok(Prepared { command, holder, plan: None, seen: Some(record) });
+        }
+        let mut plan = effect.plan(&command.body, command.object, &record, &Around(facts))?;
+        plan.bundle = Arc::from(&*bundle.hash);
+        self.complete(&command, &mut plan);
+        Ok(Prepared { command, holder, plan: Some(plan), seen: Some(record) })
+    }
+
+    /// What only the broker knows of a plan.
+    fn complete(&self, command: &Command, plan: &mut Plan) {
+        let ours = |object: ObjectId, field: &str| {
+            object.kind == Kind::Folder
+                || self.own.keeps(object, field)
+                || plan.own.iter().any(|own| own.object == object && *own.field == *field)
+        };
+        let reads = std::mem::take(&mut plan.reads);
+        plan.reads = reads.into_iter().filter(|read| !ours(read.object, &read.field)).collect();
+        // A new VM lies where it was made; the view's own folder of VMs is where it lies anyway.
+        if let Some(made) = plan.appears.filter(|made| made.kind == Kind::Vm)
+            && command.object.kind == Kind::Folder
+            && self.tree.view().role(command.object) != Some(Role::VmFolder)
+            && !plan.own.iter().any(|own| own.object == made && &*own.field == "folder_id")
+        {
+            let value = Value::Ref(command.object);
+            plan.own.push(OwnFact { object: made, field: Arc::from("folder_id"), value });
+        }
+    }
+
+    /// Within a folder each name is one object's.
+    fn names_are_free(&self, command: &Command) -> Result<(), Cause> {
+        let made = match &*command.verb {
+            "CreateVm" => argument(self, command, "vm_id").as_ref_id(),
+            _ => None,
+        };
+        if let Some(id) = made
+            && self.deps.facts.inventory().record(id).is_some()
+        {
+            return Err(Cause::new(
+                Code::Duplicate,
+                format!("{id} is there already; a new VM needs a new id"),
+            ));
+        }
+        let (folder, name, except) = match &*command.verb {
+            "CreateVm" => {
+                let vm = argument(self, command, "vm");
+                let name = vm.as_record().map(|vm| self.tree.field(Kind::Vm, vm, "name"));
+                (Some(command.object), name.unwrap_or_default(), None)
+            }
+            "RenameVm" | "Reconfigure" => {
+                let folder = self.tree.get(command.object, "folder_id").as_ref_id();
+                (folder, argument(self, command, "name"), Some(command.object))
+            }
+            _ => return Ok(()),
+        };
+        let (Some(folder), Some(name)) = (folder, name.as_str()) else { return Ok(()) };
+        if self.is_doomed(folder) {
+            return Err(Cause::new(Code::NotFound, format!("{folder} is being removed")));
+        }
+        self.free(folder, name, except)
+    }
+}

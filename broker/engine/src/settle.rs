@@ -1,0 +1,58 @@
+//! Settling: a command whose answer was lost is asked about until its owner tells. It is never sent again.
+//!
+//! ```text
+//! settle ─▶ outcome: that is it │ running: asked again │ never heard of: it will not happen any more │ away: asked when it is back
+//! ```
+
+use crate::engine::Engine;
+use bytes::Bytes;
+use prost::Message;
+use union::{
+    CommandId, ObjectId,
+    command::{Cause, Code, Outcome},
+    pb,
+};
+
+impl Engine {
+    /// What became of a command. Returns when its owner has told, however long that takes.
+    pub(crate) async fn settle(&self, id: CommandId, object: ObjectId, agent: &str) -> Outcome {
+        let limits = &self.deps.limits;
+        let about = pb::About {
+            command_id: id.to_string(),
+            object_id: object.to_string(),
+            engine_epoch: self.deps.epoch.0,
+        };
+        let body = Bytes::from(about.encode_to_vec());
+        let mut arrivals = self.arrivals.subscribe();
+        let mut pause = limits.pause.0;
+        loop {
+            arrivals.mark_unchanged();
+            let answer = self.deps.agents.ask(agent, "settle", body.clone(), limits.question).await;
+            let settled = match &answer {
+                Ok(reply) => pb::Settled::decode(reply.as_ref()).ok(),
+                Err(_) => None,
+            };
+            match settled {
+                Some(pb::Settled { unknown: true, .. }) => {
+                    let message = format!("the command did not reach {agent}; nothing was done");
+                    return Outcome::Refused(Cause::new(Code::Unreachable, message));
+                }
+                Some(pb::Settled { outcome: Some(outcome), running: false, .. }) => {
+                    match Outcome::from_pb(self.schema(), &outcome) {
+                        Ok(Outcome::Unknown { .. }) => {}
+                        Ok(outcome) => return outcome,
+                        Err(error) => tracing::error!(command = %id, %error, "an outcome cannot be read"),
+                    }
+                }
+                Some(_) => pause = pause.min(limits.pause.0 * 4),
+                None => {}
+            }
+            // A returning agent is asked at once.
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = arrivals.changed() => {}
+            }
+            pause = (pause * 2).min(limits.pause.1);
+        }
+    }
+}
