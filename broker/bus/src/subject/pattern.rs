@@ -80,6 +80,15 @@ impl Pattern {
         Self::build("inventory", &[domain], ">")
     }
 
+    /// One part of one feed of every agent: `inventory.<domain>.*.<feed>.<part>`.
+    ///
+    /// # Errors
+    /// `InvalidSubject` when too long.
+    pub fn feeds(domain: &str, feed: &str, part: &str) -> Result<Self, BusError> {
+        let tail = format!("*.{}.{}", super::escape(feed), super::escape(part));
+        Self::build("inventory", &[domain], &tail)
+    }
+
     /// Everything to one service broker: `service.<name>.*`.
     ///
     /// # Errors

@@ -1,0 +1,43 @@
+//! Every limit of the link, in one place.
+
+use std::time::Duration;
+
+/// Commands of one agent that are under way at the engine; one more is answered Busy at once.
+pub const IN_FLIGHT: usize = 1_024;
+/// Requests of the engine that an agent answers at a time; one more is answered Busy at once.
+pub const ANSWERED: usize = 1_024;
+/// Sessions whose use is remembered until the engine is told.
+pub const SESSIONS: usize = 65_536;
+/// Commands that were asked about and never seen, which are refused from then on.
+pub const BARRED: usize = 65_536;
+/// Outcomes that wait to be written; with more, commands wait for the store before they begin.
+pub const OUTCOMES: usize = 4_096;
+/// Outcomes written together.
+pub const TOGETHER: usize = 64;
+/// Entries of the outbox; with more, mutations are refused until the engine has taken some.
+pub const OUTBOX: usize = 262_144;
+/// Entries of the outbox, and bytes of them, in one message.
+pub const HANDED: (usize, usize) = (256, 512 << 10);
+/// Logins that wait for the engine at a time.
+pub const LOGINS: usize = 64;
+/// Keys that no session has, remembered for [`NO_SESSION`].
+pub const NO_SESSIONS: usize = 4_096;
+
+/// How often an agent shows that it is there.
+pub const BEAT: Duration = Duration::from_secs(2);
+/// How long a short question to the engine may take.
+pub const SHORT: Duration = Duration::from_secs(1);
+/// How long a question that makes the engine hash or write may take.
+pub const LONG: Duration = Duration::from_secs(10);
+/// How long after its deadline a command whose answer was lost is asked about.
+pub const SETTLE: Duration = Duration::from_secs(5);
+/// The first and the longest pause between two questions about one command, and between two tries to reach the engine.
+pub const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// How long a front waits until its replica holds what the engine says is done.
+pub const REACHED: Duration = Duration::from_secs(10);
+/// How long a key that no session has is refused without asking.
+pub const NO_SESSION: Duration = Duration::from_secs(5);
+/// How often the use of sessions is told, and their grants looked through.
+pub const USED: Duration = Duration::from_secs(20);
+/// How long a feed may be silent before its agent counts as lost.
+pub const LOST: Duration = Duration::from_secs(5);

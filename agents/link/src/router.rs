@@ -1,0 +1,260 @@
+//! Where commands go. The commands of every front pass here.
+//!
+//! ```text
+//! submit ─▶ route: own target, lowering reads no stored object, nothing the broker keeps? ─ yes ─▶ grant ─▶ Owner.submit
+//!                                      │ no
+//!                                      ▼
+//!          engine away? UNREACHABLE │ 1,024 under way? BUSY │ grant? PERMISSION
+//!          task ─▶ Submission ─▶ Outcome ─▶ our replica holds its revision ─▶ task and ticket end      (`router/flight.rs`)
+//! ```
+
+use crate::{
+    engine::{Engine, Service, Verb, ask},
+    grants::Grants,
+    limits,
+    presence::Presence,
+};
+use async_trait::async_trait;
+use guard::Tree;
+use inventory::Tasks;
+use lane::{Commands, Ending, Owner, Reply, Ticket};
+use mapping::Bundle;
+use mapping::command::Dependence;
+use parking_lot::{Mutex, RwLock};
+use rustc_hash::FxHashMap;
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+use union::{
+    Clock, Command, CommandId, ObjectId,
+    command::{Cause, Code, Revision},
+    pb,
+};
+
+mod flight;
+#[cfg(test)]
+mod tests;
+
+/// Where a command goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// To this agent's own lanes.
+    Local,
+    /// To the engine.
+    Engine,
+}
+
+/// A front's replica of the facts, as far as success is concerned: none is shown before the replica holds it.
+#[async_trait]
+pub trait Replica: Send + Sync + std::fmt::Debug {
+    /// Waits, at most `within`, until the replica holds `revision` of an object. Whether it does.
+    async fn reached(&self, object: ObjectId, revision: Revision, within: Duration) -> bool;
+}
+
+/// A replica that is told in the act: whoever says a revision is there has put it there.
+#[derive(Clone, Copy, Debug)]
+pub struct InStep;
+
+#[async_trait]
+impl Replica for InStep {
+    async fn reached(&self, _: ObjectId, _: Revision, _: Duration) -> bool {
+        true
+    }
+}
+
+/// What a router stands on.
+pub struct Deps {
+    /// The lanes of this agent's targets; `None` where there are none.
+    pub owner: Option<Arc<Owner>>,
+    /// The way to the engine.
+    pub engine: Arc<dyn Engine>,
+    /// Whether it is there.
+    pub presence: Presence,
+    /// The sessions of the fronts.
+    pub grants: Arc<Grants>,
+    /// Where objects hang.
+    pub tree: Arc<dyn Tree + Send + Sync>,
+    /// The tasks of the front's inventory.
+    pub tasks: Arc<Tasks>,
+    /// The front's replica.
+    pub replica: Arc<dyn Replica>,
+    /// The mappings in force.
+    pub bundle: Arc<Bundle>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The commands of a front: to this agent's lanes, or to the engine.
+pub struct Router {
+    me: Weak<Router>,
+    owner: Option<Arc<Owner>>,
+    engine: Arc<dyn Engine>,
+    presence: Presence,
+    grants: Arc<Grants>,
+    tree: Arc<dyn Tree + Send + Sync>,
+    tasks: Arc<Tasks>,
+    replica: Arc<dyn Replica>,
+    bundle: RwLock<Arc<Bundle>>,
+    clock: Arc<dyn Clock>,
+    room: Arc<Semaphore>,
+    flights: Mutex<FxHashMap<CommandId, Ticket>>,
+    tracker: TaskTracker,
+}
+
+impl std::fmt::Debug for Router {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Router").field("under_way", &self.under_way()).finish_non_exhaustive()
+    }
+}
+
+impl Router {
+    /// A router with nothing under way.
+    pub fn new(deps: Deps) -> Arc<Router> {
+        let Deps { owner, engine, presence, grants, tree, tasks, replica, bundle, clock } = deps;
+        Arc::new_cyclic(|me| Router {
+            me: Weak::clone(me),
+            owner,
+            engine,
+            presence,
+            grants,
+            tree,
+            tasks,
+            replica,
+            bundle: RwLock::new(bundle),
+            clock,
+            room: Arc::new(Semaphore::new(limits::IN_FLIGHT)),
+            flights: Mutex::default(),
+            tracker: TaskTracker::new(),
+        })
+    }
+
+    /// Routes by other mappings from now on.
+    pub fn swap(&self, bundle: Arc<Bundle>) {
+        *self.bundle.write() = bundle;
+    }
+
+    /// Commands that are under way at the engine.
+    pub fn under_way(&self) -> usize {
+        self.flights.lock().len()
+    }
+
+    /// Where a command goes.
+    pub fn route(&self, command: &Command) -> Route {
+        let bundle = Arc::clone(&self.bundle.read());
+        let Some(target) = self.owner.as_ref().and_then(|owner| owner.target_of(command.object)) else {
+            return Route::Engine;
+        };
+        let maps = bundle.protocol(&command.origin.protocol).into_iter().flat_map(|p| p.commands());
+        let asked = maps.filter(|map| map.method == command.origin.method && map.verb == command.verb);
+        let lifted = asked.map(|map| map.dependence).max().unwrap_or(Dependence::Nothing);
+        let effect = bundle.protocol(target.protocol()).and_then(|p| p.effect(&command.verb));
+        let lowered = effect.map_or(Dependence::Nothing, |effect| effect.dependence());
+        match lifted.max(lowered) {
+            Dependence::Object => Route::Engine,
+            _ => Route::Local,
+        }
+    }
+
+    /// Goes on waiting for a command that was sent to the engine before this process started: its task ends as the engine says.
+    pub fn resume(&self, task: ObjectId, command: CommandId, object: ObjectId, deadline_ms: i64) {
+        let (ticket, ending) = Ticket::open(command, Some(task));
+        self.flights.lock().insert(command, ticket);
+        self.launch(
+            flight::Flight { command, object, task: Some(task), deadline_ms, ending, room: None },
+            None,
+        );
+    }
+
+    /// Waits until nothing is under way, at most `patience`; whether that is so.
+    pub async fn drain(&self, patience: Duration) -> bool {
+        self.tracker.close();
+        tokio::time::timeout(patience, self.tracker.wait()).await.is_ok()
+    }
+
+    fn send(&self, command: Command, reply: Reply) -> Result<Ticket, Cause> {
+        let mut flights = self.flights.lock();
+        if let Some(known) = flights.get(&command.id) {
+            return Ok(known.clone());
+        }
+        if !self.presence.is_here() {
+            return Err(Cause::new(
+                Code::Unreachable,
+                format!("{} needs the engine, which cannot be reached; nothing was done", command.verb),
+            ));
+        }
+        let grant = self.grants.check(&command, &*self.tree)?;
+        let room = Arc::clone(&self.room).try_acquire_owned().map_err(|_| {
+            let most = limits::IN_FLIGHT;
+            Cause::new(
+                Code::Busy,
+                format!("{most} commands are under way at the engine; nothing was done, try again"),
+            )
+        })?;
+        let task = (reply == Reply::Task).then(|| self.tasks.create(&command, true));
+        if let Some(task) = task {
+            self.tasks.begin(task, true);
+        }
+        union::fail::point("link.task-created");
+        let (ticket, ending): (Ticket, Ending) = Ticket::open(command.id, task);
+        flights.insert(command.id, ticket.clone());
+        drop(flights);
+        let bundle = Arc::clone(&self.bundle.read());
+        let submission = pb::Submission {
+            envelope: Some(command.to_pb(&bundle.schema, &bundle.hash)),
+            grant: Some(grant.signed.clone()),
+        };
+        let verb = Verb::Command { kind: command.object.kind, verb: Arc::clone(&command.verb) };
+        let flight = flight::Flight {
+            command: command.id,
+            object: command.object,
+            task,
+            deadline_ms: command.deadline_ms,
+            ending,
+            room: Some(room),
+        };
+        self.launch(flight, Some((verb, submission)));
+        Ok(ticket)
+    }
+
+    fn launch(&self, flight: flight::Flight, submission: Option<(Verb, pb::Submission)>) {
+        let Some(router) = self.me.upgrade() else { return };
+        self.tracker.spawn(async move { flight.run(&router, submission).await });
+    }
+}
+
+impl Commands for Router {
+    fn submit(&self, command: Command, reply: Reply) -> Result<Ticket, Cause> {
+        match (self.route(&command), &self.owner) {
+            (Route::Local, Some(owner)) => {
+                self.grants.check(&command, &*self.tree)?;
+                owner.submit(command, reply)
+            }
+            _ => self.send(command, reply),
+        }
+    }
+
+    fn cancel(&self, command: CommandId) -> Result<(), Cause> {
+        if !self.flights.lock().contains_key(&command) {
+            return match &self.owner {
+                Some(owner) => owner.cancel(command),
+                None => Err(Cause::new(Code::NotFound, "the command has ended, or was never here")),
+            };
+        }
+        if !self.presence.is_here() {
+            return Err(Cause::new(Code::Unreachable, "the engine cannot be reached; the command goes on"));
+        }
+        let Some(router) = self.me.upgrade() else { return Ok(()) };
+        self.tracker.spawn(async move {
+            let about = pb::About { command_id: command.to_string(), ..pb::About::default() };
+            let verb = Verb::Service(Service::Cancel);
+            let asked = ask::<pb::Settled>(&*router.engine, &verb, &about, limits::LONG).await;
+            if let Err(error) = asked {
+                tracing::info!(%command, %error, "the engine did not cancel a command");
+            }
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,149 @@
+//! One command at the engine, from submission to its end.
+//!
+//! ```text
+//! submitted ─ Outcome ─────────────────────────────────────────────────────▶ ended
+//!     │ refused, away, busy: nothing was sent ─▶ Refused ──────────────────▶ ended
+//!     │ answer lost, engine away
+//!     ▼
+//! settling: engine there? ask what became of it ─ Outcome, unknown ────────▶ ended
+//!     └─ running: ask again      deadline + 5 s ─▶ Unknown ────────────────▶ ended
+//! ```
+//!
+//! Nothing is ever sent twice: what the engine says it never heard of, it refuses from then on.
+
+use super::Router;
+use crate::{
+    engine::{LinkError, Service, Verb, ask},
+    limits,
+};
+use lane::Ending;
+use std::time::Duration;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use union::{
+    CommandId, ObjectId,
+    command::{Cause, Code, Outcome},
+    pb,
+};
+
+/// A command under way.
+pub(super) struct Flight {
+    pub command: CommandId,
+    pub object: ObjectId,
+    pub task: Option<ObjectId>,
+    pub deadline_ms: i64,
+    pub ending: Ending,
+    pub room: Option<OwnedSemaphorePermit>,
+}
+
+impl Flight {
+    /// Sends the command if there is one to send, and sees it to its end.
+    pub async fn run(self, router: &Router, submission: Option<(Verb, pb::Submission)>) {
+        let left = self.deadline_ms.saturating_sub(router.clock.now_ms());
+        let left = Duration::from_millis(u64::try_from(left).unwrap_or(0)) + limits::SETTLE;
+        let last = Instant::now() + left;
+        let outcome = match submission {
+            None => self.settle(router, last).await,
+            Some((verb, submission)) => match self.submit(router, &verb, &submission, left).await {
+                Ok(outcome) => outcome,
+                Err(error) if error.is_ambiguous() => {
+                    tracing::info!(command = %self.command, %error, "a command's answer was lost; asking what became of it");
+                    self.settle(router, last).await
+                }
+                Err(error) => Outcome::Refused(error.cause()),
+            },
+        };
+        union::fail::point("link.outcome-heard");
+        self.end(router, outcome).await;
+    }
+
+    async fn submit(
+        &self,
+        router: &Router,
+        verb: &Verb,
+        submission: &pb::Submission,
+        within: Duration,
+    ) -> Result<Outcome, LinkError> {
+        let asked = ask::<pb::Outcome>(&*router.engine, verb, submission, within);
+        union::fail::point("link.submitted");
+        tokio::select! {
+            biased;
+            outcome = asked => read(router, &outcome?),
+            () = router.presence.until_away() => Err(LinkError::Lost("the engine went away".to_owned())),
+        }
+    }
+
+    /// Asks what became of the command until that is known.
+    async fn settle(&self, router: &Router, last: Instant) -> Outcome {
+        let about = pb::About {
+            command_id: self.command.to_string(),
+            object_id: self.object.to_string(),
+            ..pb::About::default()
+        };
+        let (mut pause, longest) = limits::PAUSE;
+        loop {
+            let asked = async {
+                router.presence.until_here().await;
+                ask::<pb::Settled>(&*router.engine, &Verb::Service(Service::Settle), &about, limits::SHORT)
+                    .await
+            };
+            match tokio::time::timeout_at(last, asked).await {
+                Err(_) => break,
+                Ok(Ok(pb::Settled { outcome: Some(outcome), .. })) => match read(router, &outcome) {
+                    Ok(outcome) => return outcome,
+                    Err(error) => {
+                        tracing::warn!(command = %self.command, %error, "an outcome cannot be read")
+                    }
+                },
+                Ok(Ok(settled)) if settled.unknown => {
+                    return Outcome::Refused(Cause::new(
+                        Code::Unreachable,
+                        "the command did not reach the engine; nothing was done",
+                    ));
+                }
+                Ok(Ok(_)) => {}
+                Ok(Err(LinkError::Refused(cause))) => {
+                    tracing::warn!(command = %self.command, %cause, "the engine does not say what became of a command");
+                }
+                Ok(Err(error)) => {
+                    tracing::debug!(command = %self.command, %error, "what became of a command cannot be asked now");
+                }
+            }
+            if tokio::time::timeout_at(last, tokio::time::sleep(pause)).await.is_err() {
+                break;
+            }
+            pause = (pause * 2).min(longest);
+        }
+        Outcome::Unknown {
+            probe: self.object.to_string(),
+            message: "the engine did not say in time what became of the command; look at the object"
+                .to_owned(),
+        }
+    }
+
+    async fn end(self, router: &Router, outcome: Outcome) {
+        if let Outcome::Done { revision, result, .. } = &outcome {
+            let seen = result.unwrap_or(self.object);
+            if !router.replica.reached(seen, *revision, limits::REACHED).await {
+                tracing::warn!(command = %self.command, object = %seen, "a front's replica is behind a command that is done");
+            }
+        }
+        if let Some(task) = self.task {
+            match &outcome {
+                Outcome::Done { result, .. } => drop(router.tasks.done(task, *result)),
+                Outcome::Failed(cause) | Outcome::Refused(cause) => drop(router.tasks.failed(task, cause)),
+                Outcome::Unknown { message, .. } => {
+                    drop(router.tasks.failed(task, &Cause::new(Code::TimedOut, message.clone())));
+                }
+            }
+        }
+        union::fail::point("link.task-ended");
+        router.flights.lock().remove(&self.command);
+        drop(self.room);
+        self.ending.end(outcome);
+    }
+}
+
+fn read(router: &Router, outcome: &pb::Outcome) -> Result<Outcome, LinkError> {
+    let schema = std::sync::Arc::clone(&router.bundle.read().schema);
+    Outcome::from_pb(&schema, outcome).map_err(|e| LinkError::Garbled(e.to_string()))
+}
