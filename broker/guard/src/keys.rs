@@ -1,47 +1,15 @@
-//! The keys of an engine or an agent: one to sign with (Ed25519), one that secrets are sealed to (X25519). Both are nkeys.
-//!
-//! They are kept in a file of their own, mode 0600: two lines, the seed of each.
+//! The keys of an engine or an agent: one to sign with (Ed25519), one that secrets are sealed to (X25519). Both are nkeys; who keeps
+//! their seeds is the binary's business.
 
 use crate::secret::Secret;
 use nkeys::{KeyPair, KeyPairType, XKey};
-use std::{
-    fmt, fs, io,
-    io::Write,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fmt, sync::Arc};
 use union::Ids;
 
-/// Why keys cannot be read, made or used.
-#[derive(Debug, thiserror::Error)]
-pub enum KeysError {
-    /// The file system says no.
-    #[error("key file {}: {source}", path.display())]
-    Io {
-        /// Which file.
-        path: PathBuf,
-        /// What it said.
-        source: io::Error,
-    },
-    /// Others may read it.
-    #[error("key file {}: mode is {mode:03o}, expected 600; run chmod 600 on it", path.display())]
-    Open {
-        /// Which file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// Not a key file.
-    #[error("key file {}: expected two lines, the seeds of a signing key and of a sealing key", path.display())]
-    Content {
-        /// Which file.
-        path: PathBuf,
-    },
-    /// Not a public key.
-    #[error("`{0}` is no public key: expected an nkey as `hyperglot ctl agent token` prints it")]
-    Public(String),
-}
+/// The text is no public key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no public key: expected an nkey that begins with U")]
+pub struct BadKey(pub String);
 
 /// The keys of one member. Cheap to clone; never shown.
 #[derive(Clone)]
@@ -71,50 +39,6 @@ impl Keys {
     pub fn from_seeds(sign: &Secret, seal: &Secret) -> Option<Keys> {
         let sign = KeyPair::from_seed(sign.expose()).ok()?;
         Some(Keys { sign: Arc::new(sign), seal: XKey::from_seed(seal.expose()).ok()? })
-    }
-
-    /// The keys in a file; made with it when there is none.
-    pub fn open(path: &Path, ids: &dyn Ids) -> Result<Keys, KeysError> {
-        let wrong = |source| KeysError::Io { path: path.to_owned(), source };
-        let bad = || KeysError::Content { path: path.to_owned() };
-        match fs::metadata(path) {
-            Ok(meta) => {
-                let mode = meta.permissions().mode() & 0o777;
-                if mode & 0o077 != 0 {
-                    return Err(KeysError::Open { path: path.to_owned(), mode });
-                }
-                if meta.len() > 1_024 {
-                    return Err(bad());
-                }
-                let text = Secret::new(fs::read_to_string(path).map_err(wrong)?);
-                let mut lines = text.expose().lines();
-                let mut next = || lines.next().map(Secret::from).ok_or_else(bad);
-                Keys::from_seeds(&next()?, &next()?).ok_or_else(bad)
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let keys = Keys::new(ids);
-                keys.write(path).map_err(wrong)?;
-                Ok(keys)
-            }
-            Err(e) => Err(wrong(e)),
-        }
-    }
-
-    fn write(&self, path: &Path) -> io::Result<()> {
-        let (sign, seal) = self.seeds().ok_or_else(|| io::Error::other("a key has no seed"))?;
-        let beside = path.with_extension("new");
-        match fs::remove_file(&beside) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-        file.write_all(Secret::new(format!("{}\n{}\n", sign.expose(), seal.expose())).expose().as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&beside, path)?;
-        if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-            fs::File::open(parent)?.sync_all()?;
-        }
-        Ok(())
     }
 
     /// The seeds of the signing and the sealing key.
@@ -159,11 +83,11 @@ impl Public {
     /// The key with this text.
     ///
     /// # Errors
-    /// [`KeysError::Public`]: it is none.
-    pub fn new(text: &str) -> Result<Public, KeysError> {
+    /// [`BadKey`]: it is none.
+    pub fn new(text: &str) -> Result<Public, BadKey> {
         match KeyPair::from_public_key(text) {
             Ok(_) => Ok(Public { text: text.into() }),
-            Err(_) => Err(KeysError::Public(text.chars().take(80).collect())),
+            Err(_) => Err(BadKey(text.chars().take(80).collect())),
         }
     }
 
@@ -191,25 +115,14 @@ mod tests {
     use union::clock::SeededIds;
 
     #[test]
-    fn stay_the_same_and_private() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("engine.keys");
-        let one = Keys::open(&path, &SeededIds::new(1)).unwrap();
-        let two = Keys::open(&path, &SeededIds::new(2)).unwrap();
-        assert_eq!((one.public(), one.seal_key()), (two.public(), two.seal_key()));
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    fn come_back_from_their_seeds_and_are_not_shown() {
+        let one = Keys::new(&SeededIds::new(1));
         let (sign, seal) = one.seeds().unwrap();
+        let two = Keys::from_seeds(&sign, &seal).unwrap();
+        assert_eq!((one.public(), one.seal_key()), (two.public(), two.seal_key()));
         let shown = format!("{one:?}");
         assert!(!shown.contains(sign.expose()) && !shown.contains(seal.expose()));
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(Keys::open(&path, &SeededIds::new(1)), Err(KeysError::Open { mode: 0o644, .. })));
-        for bad in ["", "x\ny\n", sign.expose(), &format!("{0}\n{0}\n", sign.expose()), &"S".repeat(2_000)] {
-            fs::write(&path, bad).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-            let error = Keys::open(&path, &SeededIds::new(1)).unwrap_err();
-            assert!(matches!(error, KeysError::Content { .. }));
-            assert!(!format!("{error} {error:?}").contains(sign.expose()));
-        }
+        assert!(Keys::from_seeds(&seal, &sign).is_none() && Keys::from_seeds(&"".into(), &seal).is_none());
     }
 
     #[test]

@@ -173,7 +173,7 @@ impl Users {
     }
 }
 
-fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= NAME_BYTES && !name.chars().any(char::is_control)
 }
 
