@@ -5,6 +5,7 @@ use crate::{
     front::Front,
     inventory::{Catalog, Key, TypeId},
     native,
+    permission::Sight,
     session::Session,
 };
 use mapping::{NativeRef, schema::VersionIndex};
@@ -133,10 +134,19 @@ impl<'r> Call<'r> {
         }
     }
 
-    /// Answers with references to objects.
+    /// What the caller sees. Without a session: what is open to all is not of the facts.
+    pub(crate) fn sight(&self) -> Sight<'r> {
+        match &self.session {
+            Some(session) => Sight::new(self.front, &session.pass),
+            None => Sight::whole(self.catalog()),
+        }
+    }
+
+    /// Answers with references to objects, those that the caller sees.
     pub(crate) fn references(&self, objects: &[ObjectId]) -> Answer<Reply> {
-        let references: Vec<NativeRef> =
-            objects.iter().filter_map(|id| self.catalog().reference(*id)).collect();
+        let sight = self.sight();
+        let seen = objects.iter().filter(|id| sight.sees(**id));
+        let references: Vec<NativeRef> = seen.filter_map(|id| self.catalog().reference(*id)).collect();
         if references.is_empty() {
             return Ok(Reply::Void);
         }

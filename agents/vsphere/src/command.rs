@@ -84,7 +84,13 @@ pub(crate) fn submit(call: &Call<'_>, wanted: Wanted<'_>, reply: lane::Reply) ->
     let session = call.session()?;
     let front = call.front;
     let fault = |cause: Cause| front.fault_of(&cause, &call.this);
-    permission::check(front, session, wanted.verb, wanted.schema.class, wanted.object).map_err(fault)?;
+    let named = |cause: Cause| {
+        let body = Some(&wanted.body);
+        fault(permission::named(&front.catalog, cause, wanted.verb, body, wanted.object))
+    };
+    let class = wanted.schema.class;
+    let tree = permission::Above(&front.catalog);
+    session.pass.authorize(wanted.verb, class, wanted.object, &tree, front.clock.now_ms()).map_err(named)?;
     let now = front.clock.now_ms();
     let command = Command {
         id: CommandId(front.ids.ordered_uuid(now)),

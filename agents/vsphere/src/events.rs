@@ -9,6 +9,7 @@ use crate::{
     limits,
     made::Thing,
     native::Soap,
+    permission::Sight,
 };
 use ::inventory::chronicle::{Entry, Filter};
 use mapping::{
@@ -54,7 +55,7 @@ impl EventFilter {
     }
 
     /// The events that pass, oldest first, with the type each is shown as.
-    fn events(&self, front: &Front) -> Vec<(Entry, Arc<ObjectMap>)> {
+    fn events(&self, front: &Front, sight: &Sight<'_>) -> Vec<(Entry, Arc<ObjectMap>)> {
         let filter = Filter { from_ms: self.about.from_ms, to_ms: self.about.to_ms, ..Filter::default() };
         let principal = front.catalog.schema().slot(Kind::Event, "principal");
         let all = front.chronicle.query(&filter).into_iter();
@@ -65,7 +66,8 @@ impl EventFilter {
                 return None;
             }
             let user = principal.and_then(|slot| entry.record.get(slot).as_str()).unwrap_or_default();
-            self.about.admits(&front.catalog, entry.object, user).then_some((entry, map))
+            let seen = sight.is_whole() || entry.object.is_some_and(|object| sight.sees(object));
+            (seen && self.about.admits(&front.catalog, entry.object, user)).then_some((entry, map))
         })
         .collect()
     }
@@ -74,7 +76,7 @@ impl EventFilter {
 impl EventPages {
     /// The latest page, newest first; false: it is empty.
     pub(crate) fn put_latest(&self, call: &Call<'_>, out: &mut Encoder, name: &str) -> bool {
-        let events = self.filter.events(call.front);
+        let events = self.filter.events(call.front, &call.sight());
         out.open_typed(name, "ArrayOfEvent");
         for (entry, map) in events.iter().rev().take(self.cursor.page) {
             put_event(call.front, out, "Event", entry, map, call.version);
@@ -117,7 +119,7 @@ fn filter(call: &Call<'_>) -> Answer<EventFilter> {
 pub(crate) fn query(call: &Call<'_>) -> Answer<Reply> {
     call.session()?;
     let filter = filter(call)?;
-    let mut events = filter.events(call.front);
+    let mut events = filter.events(call.front, &call.sight());
     let most = filter.most.unwrap_or(limits::EVENTS).min(limits::EVENTS);
     events.drain(..events.len().saturating_sub(most));
     Ok(put_events(call, &events))
@@ -156,7 +158,7 @@ fn read(call: &Call<'_>, forward: bool) -> Answer<Reply> {
         Thing::Events(pages) => Some(pages.filter.clone()),
         _ => None,
     })?;
-    let all = filter.events(call.front);
+    let all = filter.events(call.front, &call.sight());
     let events = with_pages(call, |thing| match thing {
         Thing::Events(pages) if forward => Some(pages.cursor.next(all, number, most)),
         Thing::Events(pages) => Some(pages.cursor.previous(all, number, most)),

@@ -129,7 +129,7 @@ impl Fault {
                 .arguments
                 .iter()
                 .find(|(name, _)| *name == field.name)
-                .and_then(|(_, value)| Field::of(value));
+                .and_then(|(_, value)| Field::of(value, catalog));
             let from_table = || {
                 let (_, value) = table?.with.iter().find(|(name, _)| *name == field.name)?;
                 Some(match value {
@@ -173,11 +173,12 @@ impl Fault {
 }
 
 impl Field {
-    fn of(value: &Value) -> Option<Field> {
+    fn of(value: &Value, catalog: &Catalog) -> Option<Field> {
         match value {
             Value::Str(text) => Some(Field::Text(text.clone())),
             Value::Int(number) => Some(Field::Int(*number)),
             Value::Bool(truth) => Some(Field::Bool(*truth)),
+            Value::Ref(id) => Some(Field::Ref(catalog.reference(*id)?)),
             _ => None,
         }
     }

@@ -5,7 +5,8 @@
 
 use crate::{
     front::{Front, page, unavailable},
-    permission, search,
+    permission::Sight,
+    search,
     serve::PROTOCOL,
     tree::unescape,
     vmx,
@@ -17,7 +18,6 @@ use guard::{Applicant, LoginError, Pass, Secret};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use union::command::Class;
 
 /// Answers `GET` and `HEAD`.
 pub(crate) async fn answer(front: &Front, request: Request<Incoming>) -> Response<Full<Bytes>> {
@@ -40,7 +40,7 @@ pub(crate) async fn answer(front: &Front, request: Request<Incoming>) -> Respons
     let Some(vm) = search::by_file(&front.catalog, datacenter.as_deref(), &pool, &file) else {
         return missing();
     };
-    if permission::pass(front, &pass, "ReadFile", Class::Read, vm).is_err() {
+    if !Sight::new(front, &pass).sees(vm) {
         return page(StatusCode::FORBIDDEN, "text/plain", Bytes::from_static(b"403 Forbidden\n"));
     }
     let Some(text) = vmx::render(&front.catalog, vm) else { return missing() };

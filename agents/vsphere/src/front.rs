@@ -16,7 +16,7 @@ use crate::{
     made::{Made, MadeRead, OfSession, Thing, Workshop},
     methods::Methods,
     native::{self, NS, Tags, TaskOutcome},
-    permission,
+    permission::{self, Sight},
     power::Plans,
     serve::Watching,
     session::{COOKIE, DEFAULT_LOCALE, Data, Session, Ticket},
@@ -38,7 +38,7 @@ use std::{
     sync::{Arc, OnceLock, Weak},
 };
 use tokio_util::sync::CancellationToken;
-use union::{Clock, Ids, Kind, ObjectId, Record, Slot, Value, command::Class};
+use union::{Clock, Ids, Kind, ObjectId, Record, Slot, Value};
 use wire::{limits as wire_limits, soap};
 
 /// A front of one view.
@@ -169,10 +169,12 @@ impl Front {
             return Err(Fault::not_authenticated(this));
         }
         if let Some(session) = &session {
-            // Every call reads at least; who may not even do that is no user any more.
+            // Every call reads at least; who may not even do that has no permission here any more.
             let object = known.and_then(Key::object).unwrap_or(self.catalog.service());
-            permission::check(self, session, method, Class::Read, object)
-                .map_err(|cause| self.fault_of(&cause, &this))?;
+            let sight = Sight::new(self, &session.pass);
+            if !sight.sees(object) {
+                return Err(self.fault_of(&sight.refuse(object), &this));
+            }
         }
         let receiver = known.ok_or_else(|| Fault::not_found(this.clone()))?;
         let call = Call {
@@ -284,8 +286,12 @@ impl Front {
             return Some(TaskOutcome::Attempted(attempted.clone()));
         }
         let cause = self.tasks.cause(id)?;
-        let slot = self.catalog.schema().slot(Kind::Task, "object_id")?;
-        let object = self.catalog.record(id)?.get(slot).as_ref_id().and_then(|id| self.catalog.reference(id));
+        let slot = |field| self.catalog.schema().slot(Kind::Task, field);
+        let task = self.catalog.record(id)?;
+        let about = task.get(slot("object_id")?).as_ref_id();
+        let verb = task.get(slot("verb")?).as_str().unwrap_or_default();
+        let cause = permission::named(&self.catalog, (*cause).clone(), verb, None, about.unwrap_or(id));
+        let object = about.and_then(|id| self.catalog.reference(id));
         let nobody = NativeRef { ty: Arc::from("ManagedEntity"), id: Arc::from("") };
         Some(TaskOutcome::Error(self.fault_of(&cause, &object.unwrap_or(nobody))))
     }

@@ -16,6 +16,7 @@
 //! What differs between the two views is data in the mapping files. [`front::serve`] starts a front; dropping or draining what it returns ends it.
 #![forbid(unsafe_code)]
 
+mod authorization;
 mod call;
 mod command;
 mod events;

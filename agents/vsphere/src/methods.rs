@@ -4,6 +4,7 @@
 //! not here: they are lifted and performed by their row alone.
 
 use crate::{
+    authorization,
     call::{Call, Reply},
     command, events,
     fault::{Answer, Fault},
@@ -48,6 +49,8 @@ const METHODS: &[(&str, &str, Run)] = &[
     ("SessionManager", "AcquireCloneTicket", now!(session::acquire_clone_ticket)),
     ("SessionManager", "CloneSession", later!(session::clone_session)),
     ("SessionManager", "TerminateSession", later!(session::terminate)),
+    ("AuthorizationManager", "HasPrivilegeOnEntities", now!(authorization::has_on_entities)),
+    ("AuthorizationManager", "HasPrivilegeOnEntity", now!(authorization::has_on_entity)),
     ("ManagedObject", "Fetch", now!(retrieve::fetch)),
     ("PropertyCollector", "RetrieveProperties", later!(retrieve::retrieve_properties)),
     ("PropertyCollector", "RetrievePropertiesEx", later!(retrieve::retrieve_properties_ex)),

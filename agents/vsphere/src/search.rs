@@ -121,6 +121,8 @@ fn in_pools(catalog: &Catalog, pools: &[ObjectId], pool: &str, file: &str) -> Op
 
 fn first(call: &Call<'_>, by: By) -> Answer<Reply> {
     let mut found = found(call, by)?;
+    let sight = call.sight();
+    found.retain(|id| sight.sees(*id));
     found.truncate(1);
     call.references(&found)
 }

@@ -10,7 +10,7 @@ use crate::{
     limits,
     made::Thing,
     native::Soap,
-    permission,
+    permission::{self, Sight},
 };
 use mapping::NativeRef;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ impl TaskPages {
     }
 
     /// The tasks that pass, oldest first, with their numbers.
-    fn tasks(&self, front: &Front) -> Vec<(i64, ObjectId)> {
+    fn tasks(&self, front: &Front, sight: &Sight<'_>) -> Vec<(i64, ObjectId)> {
         let catalog = &front.catalog;
         let slot = |field| catalog.schema().slot(Kind::Task, field);
         let (Some(number), Some(object), Some(principal), Some(queued)) =
@@ -48,7 +48,7 @@ impl TaskPages {
             let early = at.zip(self.about.from_ms).is_some_and(|(at, from)| at < from);
             let late = at.zip(self.about.to_ms).is_some_and(|(at, to)| at > to);
             let user = task.get(principal).as_str().unwrap_or_default();
-            if early || late || !self.about.admits(catalog, task.get(object).as_ref_id(), user) {
+            if early || late || !sight.sees(id) || !self.about.admits(catalog, task.get(object).as_ref_id(), user) {
                 continue;
             }
             if !self.states.is_empty()
@@ -65,7 +65,7 @@ impl TaskPages {
     /// The latest page, newest first; false: it is empty.
     pub(crate) fn put_latest(&self, call: &Call<'_>, out: &mut Encoder, name: &str) -> bool {
         out.open_typed(name, "ArrayOfTaskInfo");
-        for (_, id) in self.tasks(call.front).iter().rev().take(self.cursor.page) {
+        for (_, id) in self.tasks(call.front, &call.sight()).iter().rev().take(self.cursor.page) {
             put_info(call, out, "TaskInfo", *id);
         }
         out.close(name);
@@ -121,7 +121,7 @@ fn read(call: &Call<'_>, forward: bool) -> Answer<Reply> {
         Thing::Tasks(pages) => Some(pages.clone()),
         _ => None,
     })?;
-    let all = copy.tasks(call.front);
+    let all = copy.tasks(call.front, &call.sight());
     let tasks = events::with_pages(call, |thing| match thing {
         Thing::Tasks(pages) if forward => Some(pages.cursor.next(all, number, most)),
         Thing::Tasks(pages) => Some(pages.cursor.previous(all, number, most)),

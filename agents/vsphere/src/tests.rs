@@ -27,6 +27,7 @@ mod golden;
 mod hostile;
 mod logins;
 mod model;
+mod permission;
 mod power;
 mod strict;
 

@@ -138,13 +138,14 @@ fn ready(
     version: Option<u64>,
     most: usize,
 ) -> Answer<Option<Reply>> {
+    let sight = call.sight();
     let (batch, parts) = {
         let mut workshop = call.front.workshop.lock();
         for (filter, spec) in workshop.updates.stale(collector) {
             let made = OfSession { workshop: &workshop, session: call.session_key() };
             // Objects it began at may be gone by now: what is left is what the filter selects.
             let spec = super::FilterSpec { tolerant: true, ..(*spec).clone() };
-            let found = walk(&Ground { catalog: call.catalog(), made: &made }, &spec)?;
+            let found = walk(&Ground { catalog: call.catalog(), made: &made, sight: &sight }, &spec)?;
             workshop.updates.walked(filter, found);
         }
         let taken = workshop.updates.take(collector, version, most).map_err(|_| unknown_version())?;
@@ -225,13 +226,14 @@ pub(crate) fn create_filter(call: &Call<'_>) -> Answer<Reply> {
     spec.check(call.catalog())?;
     let partial = call.argument("partialUpdates").and_then(Element::bool).unwrap_or(false);
     let session = call.session()?;
+    let sight = call.sight();
     let mut workshop = call.front.workshop.lock();
     if workshop.all_of(&session.data.owner).count() >= limits::MADE {
         return Err(Fault::limit("filters, collectors and views", limits::MADE));
     }
     let found = {
         let made = OfSession { workshop: &workshop, session: &session.data.owner };
-        walk(&Ground { catalog: call.catalog(), made: &made }, &spec)?
+        walk(&Ground { catalog: call.catalog(), made: &made, sight: &sight }, &spec)?
     };
     let id = call.front.made_id(&session.id);
     let (number, reference) =

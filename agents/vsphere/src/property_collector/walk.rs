@@ -12,6 +12,7 @@ use crate::{
     fault::{Answer, Fault},
     inventory::{Catalog, Key, TypeId},
     made::{self, MadeRead},
+    permission::Sight,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::{collections::VecDeque, sync::Arc};
@@ -24,6 +25,8 @@ pub(crate) struct Ground<'a> {
     pub(crate) catalog: &'a Catalog,
     /// What the session created.
     pub(crate) made: &'a dyn MadeRead,
+    /// What the session sees of the facts; the rest is passed by.
+    pub(crate) sight: &'a Sight<'a>,
 }
 
 /// Walks a specification. An object it begins at and that is not there is a fault, unless the specification tolerates it.
@@ -47,6 +50,14 @@ pub(crate) fn walk(ground: &Ground<'_>, spec: &FilterSpec) -> Answer<Walked> {
             walk.found.missing.push(object.object.clone());
             continue;
         };
+        if let Some(id) = key.object().filter(|id| !ground.sight.sees(*id)) {
+            if !spec.tolerant {
+                let fault = Fault::of_cause(&ground.sight.refuse(id), &object.object, ground.catalog);
+                return Err(fault);
+            }
+            walk.found.missing.push(object.object.clone());
+            continue;
+        }
         if !object.skip {
             walk.select(key);
         }
@@ -66,6 +77,8 @@ fn whole_view(ground: &Ground<'_>, spec: &FilterSpec) -> Option<u64> {
     let step = spec.steps.get(usize::from(*number))?;
     let made = ground.made.find(&object.object)?.made()?;
     let simple = object.skip && !step.skip && step.next.is_empty() && &*step.path == made::VIEW;
+    // Members that the session does not see are left out one by one.
+    let simple = simple && ground.sight.is_whole();
     (simple && ground.made.is_a(ground.catalog, made, &step.ty)).then_some(made)
 }
 
@@ -122,6 +135,9 @@ impl Walk<'_> {
             }
             let Some(step) = self.spec.steps.get(usize::from(number)) else { continue };
             for next in self.follow(key, number)? {
+                if next.object().is_some_and(|id| !self.ground.sight.sees(id)) {
+                    continue;
+                }
                 if !step.skip {
                     self.select(next);
                 }
@@ -135,7 +151,7 @@ impl Walk<'_> {
 
     /// The objects that one step leads to; none for an object of another type.
     fn follow(&mut self, key: Key, number: u16) -> Answer<Vec<Key>> {
-        let Ground { catalog, made } = self.ground;
+        let Ground { catalog, made, .. } = self.ground;
         let Some(step) = self.spec.steps.get(usize::from(number)) else { return Ok(Vec::new()) };
         match key {
             Key::Made(view) => {

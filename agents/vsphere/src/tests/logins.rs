@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use union::{Clock, pb};
 
 #[derive(Debug)]
-pub(super) struct Engine {
+pub(crate) struct Engine {
     clock: Arc<dyn Clock>,
     pub(super) users: Mutex<HashMap<String, Vec<pb::Scope>>>,
     sessions: Mutex<HashMap<String, (Pass, Duration)>>,
