@@ -41,10 +41,21 @@ pub const KEEP: usize = 10_000;
 /// How far a subscriber may fall behind.
 pub const BEHIND: usize = 1_024;
 
+/// Numbers set aside at a time: a restart leaves out at most twice as many.
+pub const BLOCK: i64 = 10_000;
+
+/// Keeps the numbers of chronicles over restarts.
+pub trait Counters: Send + Sync + std::fmt::Debug {
+    /// The last number of a counter that may have been used before, with those up to `block` further set aside. May wait for a disk.
+    fn begin(&self, name: &str, block: i64) -> i64;
+    /// Sets numbers up to `to` aside. Must not wait.
+    fn reserve(&self, name: &str, to: i64);
+}
+
 /// An event with its record, which is a union `Event`.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Position, from 1.
+    /// Position, from 1; goes on after a restart where the inventory has [`Counters`].
     pub number: i64,
     /// When, Unix milliseconds.
     pub time_ms: i64,
@@ -144,6 +155,8 @@ pub struct Chronicle {
 struct Ring {
     events: VecDeque<Entry>,
     last: i64,
+    /// The last number that is set aside.
+    reserved: i64,
 }
 
 /// Feeds a chronicle without keeping it alive.
@@ -163,11 +176,13 @@ impl Chronicle {
     /// A chronicle of `inventory`, empty: what is there already is no news. `name` keeps its event ids apart from other chronicles'.
     /// It watches until the guard is dropped.
     pub fn new(name: &str, inventory: &Arc<Inventory>) -> (Arc<Chronicle>, ObserverGuard) {
+        let last = inventory.counters().map_or(0, |counters| counters.begin(name, BLOCK));
+        let ring = Ring { last, reserved: last.saturating_add(BLOCK), ..Ring::default() };
         let chronicle = Arc::new(Chronicle {
             fields: Fields::new(inventory),
             inventory: Arc::clone(inventory),
             name: Arc::from(name),
-            ring: RwLock::default(),
+            ring: RwLock::new(ring),
             news: broadcast::Sender::new(BEHIND),
         });
         let guard = inventory.observe(Arc::new(Watch(Arc::downgrade(&chronicle))));
@@ -208,6 +223,12 @@ impl Chronicle {
         let mut ring = self.ring.write();
         ring.last += 1;
         let number = ring.last;
+        if let Some(counters) = self.inventory.counters()
+            && number.saturating_add(BLOCK / 2) >= ring.reserved
+        {
+            ring.reserved = ring.reserved.saturating_add(BLOCK);
+            counters.reserve(&self.name, ring.reserved);
+        }
         record.set(f.number, number);
         record.set(f.chain, number);
         let entry = Entry {

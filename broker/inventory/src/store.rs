@@ -16,6 +16,7 @@ mod state;
 pub use observe::{Observer, ObserverGuard};
 
 use crate::{
+    chronicle::Counters,
     claims::Register,
     gaps::Gaps,
     intern::Interner,
@@ -113,6 +114,7 @@ pub struct Credit {
 struct Shared {
     credits: RwLock<FxHashMap<ObjectId, Credit>>,
     gaps: Gaps,
+    counters: OnceLock<Arc<dyn Counters>>,
 }
 
 /// The live facts of a set of targets.
@@ -454,6 +456,18 @@ impl Inventory {
     /// The values that mappings could not show or read; views of this inventory share them.
     pub fn gaps(&self) -> &Gaps {
         &self.shared.gaps
+    }
+
+    /// From now on the chronicles of this inventory and of its views go on counting where they were in an earlier life. The first stays.
+    pub fn count_by(&self, counters: Arc<dyn Counters>) {
+        if self.shared.counters.set(counters).is_err() {
+            tracing::error!("an inventory has its counters already");
+        }
+    }
+
+    /// What keeps its counters.
+    pub(crate) fn counters(&self) -> Option<&Arc<dyn Counters>> {
+        self.shared.counters.get()
     }
 
     /// Notes, or with `None` forgets, on whose account an object is changing. Views of this inventory share the note.

@@ -5,6 +5,9 @@
 //!              └──────────────────┴───────────────▶ FAILED (failed)
 //! ```
 //!
+//! A [`Keeper`] carries them over restarts: it is told of each that is new, begins or ends (not of its progress), and what it kept is given
+//! back by [`Tasks::restore`]. A live task of a command that nobody goes on with is failed by [`Tasks::abandon`].
+//!
 //! A step that the machine does not have is ignored: an ended task stays as it ended. Limits: ended tasks are kept 24 h and at most
 //! 10,000 of them, but every one at least 10 minutes; an object lists the last 20 of its tasks of the last 10 minutes.
 
@@ -12,11 +15,11 @@ use crate::store::{Inventory, Put};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{Arc, OnceLock},
 };
 use union::{
-    Clock, Command, Ids, Kind, ObjectId, Slot, Value,
+    Clock, Command, CommandId, Ids, Kind, ObjectId, Record, Slot, Value,
     command::{Cause, Revision},
     pb::TaskState,
 };
@@ -32,6 +35,27 @@ pub const RECENT: usize = 20;
 /// How often the lists of recent tasks are gone through.
 const SWEEP_MS: i64 = 10_000;
 
+/// A task as it is kept over restarts.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// Which.
+    pub id: ObjectId,
+    /// The command it shows.
+    pub command: Option<CommandId>,
+    /// All of it.
+    pub record: Arc<Record>,
+    /// Why it failed.
+    pub cause: Option<Arc<Cause>>,
+}
+
+/// Keeps tasks over restarts.
+pub trait Keeper: Send + Sync + std::fmt::Debug {
+    /// A task is new, or has begun or ended. Must not wait.
+    fn keep(&self, task: Kept);
+    /// These are no longer of interest. Must not wait.
+    fn forget(&self, tasks: &[ObjectId]);
+}
+
 /// The tasks of an inventory.
 #[derive(Debug)]
 pub struct Tasks {
@@ -40,6 +64,7 @@ pub struct Tasks {
     ids: Arc<dyn Ids>,
     slots: Slots,
     book: Mutex<Book>,
+    keeper: OnceLock<Arc<dyn Keeper>>,
 }
 
 #[derive(Debug, Default)]
@@ -107,7 +132,76 @@ impl Tasks {
             fault: s("fault"),
             message: s("message"),
         };
-        Arc::new(Tasks { inventory, clock, ids, slots, book: Mutex::default() })
+        Arc::new(Tasks { inventory, clock, ids, slots, book: Mutex::default(), keeper: OnceLock::new() })
+    }
+
+    /// From now on `keeper` is told. The first one stays.
+    pub fn kept_by(&self, keeper: Arc<dyn Keeper>) {
+        if self.keeper.set(keeper).is_err() {
+            tracing::error!("tasks have a keeper already");
+        }
+    }
+
+    fn keep(&self, task: ObjectId) {
+        let Some((keeper, record)) = self.keeper.get().zip(self.inventory.record(task)) else { return };
+        let command =
+            record.get(self.slots.command_id).as_str().and_then(|text| Some(CommandId(text.parse().ok()?)));
+        keeper.keep(Kept { id: task, command, record, cause: self.cause(task) });
+    }
+
+    /// Takes over what was kept, before the first task is made. Gives the commands of those that had not ended.
+    pub fn restore(&self, mut kept: Vec<Kept>) -> Vec<(CommandId, ObjectId)> {
+        let s = &self.slots;
+        let now = self.clock.now_ms();
+        let int = |task: &Kept, slot| task.record.get(slot).as_int();
+        kept.sort_by_key(|task| int(task, s.number));
+        let mut live = Vec::new();
+        let mut puts = Vec::with_capacity(kept.len());
+        {
+            let mut book = self.book.lock();
+            let mut listed = BTreeSet::new();
+            for task in &kept {
+                let number = int(task, s.number).unwrap_or(0);
+                let ended = int(task, s.completed_ms);
+                book.last = book.last.max(number);
+                match ended {
+                    Some(at) => book.ended.push_back((at, number, task.id)),
+                    None => {
+                        book.live.insert(number, task.id);
+                        live.extend(task.command.map(|command| (command, task.id)));
+                    }
+                }
+                if let Some(cause) = &task.cause {
+                    book.causes.insert(task.id, Arc::clone(cause));
+                }
+                if let Some(object) = task.record.get(s.object_id).as_ref_id() {
+                    book.recent.entry(object).or_default().push_back((task.id, ended));
+                    listed.insert(object);
+                }
+                puts.push(Put::Whole(task.id, Record::clone(&task.record)));
+            }
+            book.ended.make_contiguous().sort_unstable();
+            for object in listed {
+                let recent = book.recent.get_mut(&object).map(|recent| recent_value(recent, now));
+                puts.extend(recent.and_then(|recent| self.recent_put(object, recent)));
+            }
+            book.recent.retain(|_, recent| !recent.is_empty());
+        }
+        self.inventory.apply(puts);
+        live
+    }
+
+    /// The task that shows a command, if it has one.
+    pub fn of(&self, command: CommandId) -> Option<ObjectId> {
+        self.inventory.find(Kind::Task, self.slots.command_id, &command.to_string()).first().copied()
+    }
+
+    /// Fails the tasks of an earlier life whose commands nobody goes on with; how many.
+    pub fn abandon(&self, restored: &[(CommandId, ObjectId)], goes_on: impl Fn(CommandId) -> bool) -> usize {
+        let message = "the program was started anew before this began; nothing was done, ask again";
+        let cause = Cause::new(union::command::Code::Cancelled, message);
+        let left = restored.iter().filter(|(command, _)| !goes_on(*command));
+        left.map(|(_, task)| self.failed(*task, &cause)).count()
     }
 
     /// A task for a command that waits for its turn.
@@ -144,6 +238,7 @@ impl Tasks {
         let mut puts = vec![Put::Whole(id, task)];
         puts.extend(self.recent_put(command.object, recent));
         self.inventory.apply(puts);
+        self.keep(id);
         id
     }
 
@@ -178,6 +273,7 @@ impl Tasks {
                     (s.cancelable, cancelable.into()),
                 ],
             );
+            self.keep(task);
         }
     }
 
@@ -237,7 +333,9 @@ impl Tasks {
             entry.1 = Some(now);
         }
         drop(book);
-        self.set(task, values)
+        let revision = self.set(task, values);
+        self.keep(task);
+        revision
     }
 
     fn set(&self, task: ObjectId, values: Vec<(Slot, Value)>) -> Revision {
@@ -268,6 +366,7 @@ impl Tasks {
     pub fn sweep(&self) {
         let now = self.clock.now_ms();
         let mut puts = Vec::new();
+        let mut gone = Vec::new();
         {
             let mut book = self.book.lock();
             while let Some((ended, _, task)) = book.ended.front().copied() {
@@ -277,6 +376,7 @@ impl Tasks {
                 }
                 book.ended.pop_front();
                 book.causes.remove(&task);
+                gone.push(task);
                 puts.push(Put::Remove(task));
             }
             let mut stale = Vec::new();
@@ -296,6 +396,9 @@ impl Tasks {
             for (object, value) in stale {
                 puts.extend(self.recent_put(object, value));
             }
+        }
+        if let Some(keeper) = self.keeper.get().filter(|_| !gone.is_empty()) {
+            keeper.forget(&gone);
         }
         if !puts.is_empty() {
             self.inventory.apply(puts);

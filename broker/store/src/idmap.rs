@@ -5,7 +5,7 @@
 //!
 //! engine   numbers from the counter; lease(form, agent, n) moves the counter past a block that only that agent gives out
 //!          adopt(agent, pairs): what an agent gave out of its blocks while the engine was away
-//! agent    numbers from the blocks it holds; none left: Exhausted, never a guess
+//! agent    numbers from the blocks it holds; none left: Exhausted, never a guess; each pair goes into the outbox by the same commit
 //! ```
 //!
 //! A native id names one object for ever: numbers only grow, an object that is gone keeps its id as a tombstone. Each pair is kept in
@@ -14,13 +14,16 @@
 //! A form is a pattern such as `vm-{n}` or `session[{uuid}]`. `{n}` is the next number of the form, from 1; `{uuid}` the object's uuid.
 //! A form without `{n}` whose text is taken gets a number behind it.
 
+mod maps;
 mod pairs;
 
-pub use pairs::{Block, Given, IdError, MAX_BLOCK, MAX_NATIVE, Pair};
+pub use maps::IdMaps;
+pub use pairs::{Block, Given, Handed, IdError, MAX_BLOCK, MAX_NATIVE, Pair};
 
 use crate::{
     batch::{Batch, Epoch},
     error::StoreError,
+    outbox::{self, Item, What},
     row::Row,
     store::Store,
     table::Table,
@@ -47,6 +50,8 @@ pub enum Numbers {
 #[derive(Debug)]
 pub struct IdMap {
     store: Arc<dyn Store>,
+    protocol: Arc<str>,
+    view: Arc<str>,
     scope: Vec<u8>,
     numbers: Numbers,
     maps: RwLock<Maps>,
@@ -107,7 +112,25 @@ impl IdMap {
     ) -> Result<IdMap, IdError> {
         let scope = join(&[text(protocol)?.as_bytes(), text(view)?.as_bytes(), b""]);
         let maps = read(&*store, &scope).await?;
-        Ok(IdMap { store, scope, numbers, maps: RwLock::new(maps), turn: tokio::sync::Mutex::new(()) })
+        Ok(IdMap {
+            store,
+            protocol: protocol.into(),
+            view: view.into(),
+            scope,
+            numbers,
+            maps: RwLock::new(maps),
+            turn: tokio::sync::Mutex::new(()),
+        })
+    }
+
+    /// Whose words the native ids are.
+    pub fn protocol(&self) -> &Arc<str> {
+        &self.protocol
+    }
+
+    /// Through which view.
+    pub fn view(&self) -> &Arc<str> {
+        &self.view
     }
 
     fn key(&self, rest: &[u8]) -> Vec<u8> {
@@ -399,12 +422,17 @@ impl IdMap {
     fn write(&self, draft: &mut Draft) {
         let maps = self.maps.read();
         let Draft { batch, pairs, last, blocks, .. } = draft;
-        for (id, pair) in pairs {
+        for (id, pair) in &*pairs {
             let (native_key, union_key) =
                 (self.key(id.to_string().as_bytes()), self.key(pair.native.as_bytes()));
             batch.expect(Table::IdNative, &native_key, None).expect(Table::IdUnion, &union_key, None);
             batch.put(Table::IdNative, &native_key, pair.encode());
             batch.put(Table::IdUnion, &union_key, id.to_string().into_bytes());
+        }
+        if self.numbers == Numbers::Leased && !pairs.is_empty() {
+            let given = pairs.iter().map(|(id, pair)| Given { id: *id, pair: pair.clone() }).collect();
+            let handed = Handed { protocol: Arc::clone(&self.protocol), view: Arc::clone(&self.view), given };
+            outbox::stage(batch, &Item { what: What::Ids, body: handed.encode().into(), at_ms: 0 });
         }
         for (form, number) in last {
             let key = self.key(form.as_bytes());

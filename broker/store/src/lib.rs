@@ -19,6 +19,7 @@ pub mod agents;
 mod apply;
 pub mod audit;
 pub mod batch;
+pub mod counters;
 mod db;
 pub mod error;
 pub mod facts;
@@ -36,6 +37,7 @@ mod seal;
 pub mod sessions;
 mod store;
 pub mod table;
+pub mod tasks;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -45,6 +47,7 @@ pub use apply::{Hash, Head};
 pub use batch::{Batch, Committed, Epoch};
 pub use error::StoreError;
 pub use file::FileStore;
+pub use idmap::IdMaps;
 pub use medium::{FileMedium, Medium};
 pub use memory::MemoryStore;
 pub use row::Blob;

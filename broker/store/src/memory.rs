@@ -17,7 +17,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, task::Poll};
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -89,6 +89,19 @@ impl MemoryStore {
     }
 }
 
+/// One turn of whatever polls: it wakes itself, so that a thread that only waits gets on too.
+async fn turn() {
+    let mut turned = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut turned, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 #[async_trait]
 impl Store for MemoryStore {
     async fn commit(&self, batch: Batch, epoch: Epoch) -> Result<Committed, StoreError> {
@@ -107,7 +120,7 @@ impl Store for MemoryStore {
             state.waiting.push((commit, rows));
             Committed { commit, appended }
         };
-        tokio::task::yield_now().await;
+        turn().await;
         let mut state = self.state.lock();
         MemoryStore::readable(&state)?;
         // Commits become durable in their order, so whoever comes first takes those before it along.

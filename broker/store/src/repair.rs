@@ -226,6 +226,10 @@ fn advance(rows: &mut Rows) {
     for (key, n) in highest {
         set(rows, &Table::IdLast.key(&key), &n.saturating_add(MARGIN).to_le_bytes());
     }
+    for (full, _) in of(rows, Table::Counter) {
+        let last = body(rows, &full).and_then(|b| <[u8; 8]>::try_from(b).ok()).map(u64::from_le_bytes);
+        set(rows, &full, &last.unwrap_or(0).saturating_add(MARGIN).to_le_bytes());
+    }
 }
 
 /// The head of each log is at its last entry at least, so that the next one follows it.

@@ -62,6 +62,10 @@ tables! {
     Lease = 15 "lease",
     /// Users, roles and scopes.
     User = 16 "user",
+    /// Commands as their callers watch them.
+    Task = 17 "task",
+    /// Numbers that go on after a restart, by name.
+    Counter = 18 "counter",
     /// Agents and their invitations.
     Agent = 20 "agent",
 }

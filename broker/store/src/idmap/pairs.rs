@@ -67,6 +67,9 @@ pub enum IdError {
     /// Empty, longer than 256 bytes, or with a NUL in it.
     #[error("`{0}` cannot be part of an id map: expected 1 to {MAX_NATIVE} bytes without NUL")]
     BadText(String),
+    /// What an agent handed in cannot be read.
+    #[error("what {0} handed in of its ids cannot be read")]
+    BadHanded(Arc<str>),
     /// A block of no numbers, or of too many.
     #[error("a block of {0} numbers: expected 1 to {MAX_BLOCK}")]
     BadBlock(u64),
@@ -112,6 +115,18 @@ row! {
         1 id: ObjectId,
         /// Its native id and where that came from.
         2 pair: Pair,
+    }
+}
+
+row! {
+    /// Pairs that an agent hands in from its outbox.
+    pub struct Handed {
+        /// The protocol of the map.
+        1 protocol: Arc<str>,
+        /// Its view.
+        2 view: Arc<str>,
+        /// The pairs, in no order.
+        3 given: Vec<Given>,
     }
 }
 
