@@ -26,7 +26,10 @@ use observe::Observers;
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 use state::State;
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, OnceLock},
+};
 use tokio::sync::watch;
 use union::{Clock, Kind, ObjectId, Record, Schema, Slot, SlotSet, Value, command::Revision};
 
