@@ -266,23 +266,25 @@ impl<'a> Editing<'a> {
         Ok(rows.patch(text, &changes)?.edits.is_empty())
     }
 
-    /// Calls without a document whose effect has a name.
+    /// Calls without a document whose effect has a name. That a libvirt does not have an object may also be because it never had it; who
+    /// asks then looks at what is known of the object.
     async fn plain(&self, call: &NativeCall) -> Result<Option<bool>, TargetError> {
         let arg = |name: &str| call.args.iter().find(|(n, _)| **n == *name).map(|(_, value)| value);
         let vm = arg("dom").and_then(Value::as_ref_id).unwrap_or(self.object);
         match &*call.call {
-            "DomainUndefineFlags" | "DomainUndefine" => Ok(Some(self.domain(vm.uuid).await?.is_none())),
+            "DomainUndefineFlags" | "DomainUndefine" => {
+                Ok(self.domain(vm.uuid).await?.is_some().then_some(false))
+            }
             "DomainRename" => {
-                let Some(handle) = self.domain(vm.uuid).await? else { return Ok(Some(false)) };
+                let Some(handle) = self.domain(vm.uuid).await? else { return Ok(None) };
                 Ok(arg("new_name").and_then(Value::as_str).map(|name| *name == *handle.name))
             }
             "StorageVolDelete" => {
                 let Some(volume) = arg("vol").and_then(Value::as_ref_id) else { return Ok(None) };
-                let Some(record) = self.target.reader.inventory().record(volume) else {
-                    return Ok(Some(true));
-                };
-                let schema = self.target.reader.inventory().schema();
-                let Some(key) = get(schema, &record, "key").as_str() else { return Ok(None) };
+                let reader = &self.target.reader;
+                let Some(record) = reader.inventory().record(volume) else { return Ok(Some(true)) };
+                let key = get(reader.inventory().schema(), &record, "key");
+                let Some(key) = key.as_str().filter(|_| reader.holds(volume)) else { return Ok(None) };
                 let there = self.api.volume_exists(key).await.map_err(|e| unasked(self.target, e))?;
                 Ok(Some(!there))
             }

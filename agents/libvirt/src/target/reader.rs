@@ -419,10 +419,16 @@ impl Reader {
         let vm = names.vm(uuid);
         self.started.lock().remove(&uuid);
         let mut gone = self.snapshots_of(vm);
-        if self.claims.release(vm) == Released::Kept {
-            // Another has it: its facts and its snapshots are that one's from now on.
-            self.held.write().retain(|id| *id != vm && !gone.contains(id));
-            return self.inventory.revision();
+        match self.claims.release(vm) {
+            Released::Free => {}
+            // It was never here, and what is known of it is another's.
+            Released::Unknown if !self.held.read().contains(&vm) => return self.inventory.revision(),
+            Released::Unknown => {}
+            Released::Kept => {
+                // Another has it: its facts and its snapshots are that one's from now on.
+                self.held.write().retain(|id| *id != vm && !gone.contains(id));
+                return self.inventory.revision();
+            }
         }
         gone.push(vm);
         // Also what was given here and never read.

@@ -8,7 +8,8 @@ use super::{
 use crate::target::{self, Config, Status};
 use inventory::{Chronicle, chronicle::Filter};
 use lane::Target;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
 use union::{Kind, ObjectId, Value, clock::SystemClock};
 
 const UUID: &str = "4c4c4544-0042-3510-8054-b7c04f4a5331";
@@ -42,4 +43,19 @@ async fn who_had_a_machine_first_keeps_it_until_it_lets_go() {
     second.virsh(&["destroy", "one"]);
     second.virsh(&["undefine", "one"]);
     bench.until("gone", |b| b.inventory.record(vm).is_none()).await;
+}
+
+#[tokio::test]
+async fn a_libvirt_that_never_had_a_machine_takes_nothing_away_from_who_has_it() {
+    let (first, second) = (Rig::start(), Rig::start());
+    first.define(&bios_guest("mine"));
+    let bench = Bench::start(config(&first.qemu())).await;
+    let other = Config { name: "attic".into(), ..config(&second.qemu()) };
+    let clock = Arc::new(SystemClock::new());
+    let other = target::connect(other, &bundle(), bench.inventory.clone(), clock).unwrap();
+    bench.until("in step", |_| other.status() == Status::InStep).await;
+    let vm = bench.vm("mine");
+    other.reread(vm, Instant::now() + Duration::from_secs(20)).await.unwrap();
+    assert_eq!(bench.field(vm, "name"), Value::str("mine"));
+    assert!(bench.target.holds(vm) && !other.holds(vm));
 }

@@ -245,7 +245,10 @@ async fn a_domain_is_made_from_nothing_renamed_and_undefined() {
     };
     bench.make(vm, &plain("DomainRename", &[("new_name", Value::str("older"))])).await;
     assert_eq!(bench.field(vm, "name"), Value::str("older"));
-    bench.make(vm, &plain("DomainUndefineFlags", &[("flags", Value::Int(1 | 2 | 4))])).await;
+    let undefine = plain("DomainUndefineFlags", &[("flags", Value::Int(1 | 2 | 4))]);
+    assert_eq!(bench.effective(vm, &undefine).await, Some(false));
+    bench.perform(vm, &undefine).await.unwrap();
+    bench.target.reread(vm, until()).await.unwrap();
     assert!(bench.inventory.record(vm).is_none() && !bench.target.holds(vm));
 }
 
