@@ -230,6 +230,7 @@ impl Owner {
             self.lease(target.name(), epoch)?;
         }
         let (lane, others) = lanes::needed(&command, plan.as_ref());
+        let planned = plan.is_some();
         let mut guard = self.lanes.lock();
         let lanes = &mut *guard;
         if let Some(ticket) = lanes.known.get(&command.id) {
@@ -254,7 +255,9 @@ impl Owner {
         let job = Job { id: command.id, verb: Arc::clone(&command.verb), load };
         let rule = |running: &str| match self.rules.conflict(&command.origin, running, &command.verb) {
             _ if running == HOLD => Conflict::Queue,
-            Conflict::Overtake | Conflict::Satisfied if !others.is_empty() => Conflict::Queue,
+            // The same verb is not the same plan.
+            Conflict::Satisfied if planned => Conflict::Queue,
+            Conflict::Overtake if !others.is_empty() => Conflict::Queue,
             conflict => conflict,
         };
         let arrival = if others.is_empty() {

@@ -84,6 +84,9 @@ async fn attempt(work: &Work<'_>, known: bool) -> Result<Outcome, Cause> {
         owner.keep(run, Kept::Ended);
         return Ok(outcome);
     }
+    if let Some(epoch) = work.epoch {
+        owner.leased(work.target.name(), epoch)?;
+    }
     if Instant::now() >= run.deadline {
         return Ok(Outcome::Failed(late(
             command.verb.as_ref(),
@@ -92,9 +95,6 @@ async fn attempt(work: &Work<'_>, known: bool) -> Result<Outcome, Cause> {
     }
     owner.uncontested(command.object)?;
     owner.uncontested(run.lane)?;
-    if let Some(epoch) = work.epoch {
-        owner.leased(work.target.name(), epoch)?;
-    }
     if let Some(task) = run.task {
         let cancel = owner.rules.conflict(&command.origin, &command.verb, CANCEL);
         owner.tasks.begin(task, cancel == Conflict::Overtake);

@@ -31,8 +31,9 @@ impl Owner {
             }
             let lane = one.plan.appears.unwrap_or(command.object);
             let (sender, receiver) = watch::channel(None);
-            let load = Load::new(&command, Instant::now(), sender, Errand::Settle(Arc::new(one)));
-            let ticket = Ticket { command: command.id, task: self.task_of(&load), outcome: receiver };
+            let mut load = Load::new(&command, Instant::now(), sender, Errand::Settle(Arc::new(one)));
+            load.task = self.task_of(&load);
+            let ticket = Ticket { command: command.id, task: load.task, outcome: receiver };
             lanes.known.insert(command.id, ticket.clone());
             lanes.here.insert(command.id, lane);
             lanes.count += 1;

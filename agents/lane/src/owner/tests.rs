@@ -51,6 +51,8 @@ struct State {
     rereads: u32,
 }
 
+mod planned;
+
 const RUNNING: i64 = PowerState::Running as i64;
 const STOPPED: i64 = PowerState::Stopped as i64;
 const SUSPENDED: i64 = PowerState::Suspended as i64;

@@ -1,0 +1,130 @@
+//! After a restart: what became of what had begun.
+
+use super::*;
+use crate::Unsettled;
+use union::pb::TaskState;
+
+fn unsettled(w: &Plans, verb: &str, object: ObjectId, plan: Plan, answered: usize) -> Unsettled {
+    let command = w.command(verb, object);
+    Unsettled { command, plan, sent: true, answered, target: Arc::from("hyper") }
+}
+
+fn one(w: &Plans, of: Unsettled) -> Ticket {
+    w.owner.recover(vec![of]).pop().expect("a ticket")
+}
+
+impl Plans {
+    fn turn_into(&self, name: &str) {
+        self.target.state.lock().machines.entry(vm(1)).and_modify(|m| m.0 = name.into());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_done_is_found_and_what_was_not_is_not_done() {
+    for (name, end) in [("web", "done"), ("vm1", "failed")] {
+        let w = plans([]);
+        w.turn_into(name);
+        let ticket = one(&w, unsettled(&w, "Reconfigure", vm(1), plan([(vm(1), call("Name", "web"))]), 0));
+        assert_eq!(w.owner.outcome(ticket.command), Some(Known::Running));
+        assert_eq!(word(&ticket.outcome().await), end);
+        assert!(w.calls().is_empty(), "nothing is sent again");
+        assert_eq!(w.notes.told(), [format!("ended {end}")]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_made_or_removed_before_the_crash_is_found() {
+    let w = plans([]);
+    w.target.state.lock().machines.insert(vm(9), ("new".into(), String::new()));
+    let make = Plan { appears: Some(vm(9)), ..plan([(vm(9), call("Make", "new"))]) };
+    let outcome = one(&w, unsettled(&w, "CreateVm", folder(), make, 0)).outcome().await;
+    assert!(matches!(outcome, Outcome::Done { result: Some(id), .. } if id == vm(9)), "{outcome:?}");
+    assert!(w.inventory.record(vm(9)).is_some());
+    let gone = || Plan { vanishes: Some(vm(1)), ..plan([(vm(1), call("Drop", ""))]) };
+    let w = plans([]);
+    w.target.state.lock().machines.remove(&vm(1));
+    assert_eq!(word(&one(&w, unsettled(&w, "DestroyVm", vm(1), gone(), 0)).outcome().await), "done");
+    assert!(w.inventory.record(vm(1)).is_none());
+    let w = plans([]);
+    assert_eq!(word(&one(&w, unsettled(&w, "DestroyVm", vm(1), gone(), 0)).outcome().await), "failed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_a_plan_is_taken_back() {
+    let two = || plan([(vm(1), undone("Name", "web", "vm1")), (vm(1), undone("Note", "x", ""))]);
+    // The first was answered, the second not sent.
+    let w = plans([]);
+    w.turn_into("web");
+    let outcome = one(&w, unsettled(&w, "Reconfigure", vm(1), two(), 1)).outcome().await;
+    assert_eq!((word(&outcome), w.calls()), ("failed", vec!["Name vm1".to_owned()]));
+    // The first was done and not known to be; the second was never sent, and is not sent now.
+    let w = plans([]);
+    w.turn_into("web");
+    let outcome = one(&w, unsettled(&w, "Reconfigure", vm(1), two(), 0)).outcome().await;
+    assert_eq!((word(&outcome), w.calls()), ("failed", vec!["Name vm1".to_owned()]));
+    // Both were done.
+    let w = plans([]);
+    w.target.state.lock().machines.insert(vm(1), ("web".into(), "x".into()));
+    assert_eq!(word(&one(&w, unsettled(&w, "Reconfigure", vm(1), two(), 1)).outcome().await), "done");
+    assert!(w.calls().is_empty());
+    let w = plans([]);
+    assert_eq!(word(&one(&w, unsettled(&w, "Reconfigure", vm(1), two(), 2)).outcome().await), "done");
+    assert!(w.calls().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_leaves_nothing_to_look_at_and_what_was_not_sent_have_failed() {
+    let w = plans([]);
+    let reset = || unsettled(&w, "Reset", vm(1), plan([(vm(1), call("Reset", ""))]), 0);
+    assert_eq!(code(&one(&w, reset()).outcome().await), Code::TimedOut);
+    assert_eq!(code(&one(&w, Unsettled { sent: false, ..reset() }).outcome().await), Code::Unreachable);
+    assert!(w.calls().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_does_not_answer_is_waited_for_while_others_time_out_behind() {
+    let w = plans([]);
+    w.target.state.lock().blind = u32::MAX;
+    let of = unsettled(&w, "Reconfigure", vm(1), plan([(vm(1), call("Name", "web"))]), 0);
+    let old = w.tasks.create(&of.command, true);
+    let id = of.command.id;
+    let ticket = one(&w, of.clone());
+    assert_eq!((ticket.task, ticket.command), (Some(old), id));
+    // The same id again: the same command.
+    let again = w.owner.submit_planned(of.command, of.plan, Reply::Outcome).expect("known");
+    assert_eq!(again.task, Some(old));
+    let behind = w.send("Reconfigure", vm(1), plan([(vm(1), call("Note", "x"))]));
+    let start = Instant::now();
+    assert_eq!(code(&behind.outcome().await), Code::TimedOut);
+    assert!(start.elapsed() <= Duration::from_secs(11));
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    assert_eq!(w.owner.outcome(id), Some(Known::Running));
+    let state = || {
+        let slot = w.inventory.schema().slot(Kind::Task, "state").expect("a field");
+        w.inventory.record(old).expect("there").get(slot).as_int().expect("set")
+    };
+    assert_eq!(state(), TaskState::Active as i64);
+    w.turn_into("web");
+    w.target.state.lock().blind = 0;
+    assert_eq!(word(&ticket.outcome().await), "done");
+    assert_eq!(state(), TaskState::Succeeded as i64);
+    let next = w.send("Reconfigure", vm(1), plan([(vm(1), call("Note", "y"))]));
+    assert_eq!(word(&next.outcome().await), "done");
+    assert_eq!(w.calls(), ["Note y"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_is_configured_no_more_is_waited_for_and_can_be_given_up() {
+    let w = plans([]);
+    let gone = Unsettled {
+        target: Arc::from("elsewhere"),
+        ..unsettled(&w, "Suspend", vm(1), plan([(vm(1), call("Name", "web"))]), 0)
+    };
+    // Another target has the object by now: it is asked.
+    assert_eq!(word(&one(&w, gone.clone()).outcome().await), "failed");
+    let ticket = one(&w, Unsettled { command: w.command("Suspend", vm(7)), ..gone });
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(ticket.now().is_none());
+    w.owner.cancel(ticket.command).expect("the table lets it");
+    assert_eq!(code(&ticket.outcome().await), Code::Cancelled);
+}
