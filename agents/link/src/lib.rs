@@ -11,7 +11,7 @@
 //!
 //! [`router`] decides where commands go, [`grants`] what sessions may do, [`journal`] keeps intents and outcomes, [`outbox`] hands them in,
 //! [`door`] answers the engine, [`duty`] keeps the two in touch, [`remote`] logs users in, [`bus`] carries it all over NATS, [`follow`]
-//! keeps a fleet's replicas, [`keep`] what must survive.
+//! keeps a fleet's replicas, [`keep`] what must survive. [`joined`] puts the agent's side together.
 //!
 //! Limits are in [`limits`]; the failpoints in [`POINTS`].
 #![forbid(unsafe_code)]
@@ -22,6 +22,7 @@ pub mod duty;
 pub mod engine;
 pub mod follow;
 pub mod grants;
+pub mod joined;
 pub mod journal;
 pub mod limits;
 pub mod outbox;
@@ -34,6 +35,7 @@ pub use door::Link;
 pub use duty::Duty;
 pub use engine::{Engine, LinkError, Service, Verb};
 pub use grants::Grants;
+pub use joined::Joined;
 pub use journal::Journal;
 pub use outbox::{Backlog, Pump};
 pub use presence::Presence;

@@ -67,8 +67,15 @@ impl Backlog {
 
     fn taken(&self, count: usize) {
         // What others put into the outbox is not counted, so this may be more than was added.
-        let less = |now: usize| Some(now.saturating_sub(count));
-        drop(self.count.fetch_update(Ordering::AcqRel, Ordering::Acquire, less));
+        let mut now = self.count();
+        while let Err(other) = self.count.compare_exchange_weak(
+            now,
+            now.saturating_sub(count),
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        ) {
+            now = other;
+        }
     }
 }
 

@@ -9,8 +9,8 @@
 //! Work never waits in a subscription: what is beyond [`COMMANDS`] or [`SERVICES`] is refused there and then.
 
 use crate::{AgentError, Agents, Engine, unwrap_reply, wrap_reply};
-use async_trait::async_trait;
 use ::bus::{Bus, BusError, Headers, Link, Pattern, Request, Server, Subject};
+use async_trait::async_trait;
 use bytes::Bytes;
 use guard::{Public, Signer, Verifier};
 use prost::Message;
@@ -203,7 +203,9 @@ impl Agents for BusAgents {
             Ok(answer) => unwrap_reply(&answer.payload, &union::Schema::base()),
             Err(BusError::NoResponders | BusError::Closed) => Err(AgentError::Away),
             // The link was there a moment ago: it may have been sent. So may a request whose answer is too large.
-            Err(BusError::Disconnected | BusError::Timeout | BusError::TooLarge { .. }) => Err(AgentError::TimedOut),
+            Err(BusError::Disconnected | BusError::Timeout | BusError::TooLarge { .. }) => {
+                Err(AgentError::TimedOut)
+            }
             Err(BusError::Busy) => Err(AgentError::Refused(Cause::new(
                 Code::Busy,
                 format!("the agent {agent} is busy; nothing was done, try again"),

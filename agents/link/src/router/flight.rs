@@ -128,13 +128,12 @@ impl Flight {
             }
         }
         if let Some(task) = self.task {
+            let lost = |message: &String| Cause::new(Code::TimedOut, message.clone());
             match &outcome {
-                Outcome::Done { result, .. } => drop(router.tasks.done(task, *result)),
-                Outcome::Failed(cause) | Outcome::Refused(cause) => drop(router.tasks.failed(task, cause)),
-                Outcome::Unknown { message, .. } => {
-                    drop(router.tasks.failed(task, &Cause::new(Code::TimedOut, message.clone())));
-                }
-            }
+                Outcome::Done { result, .. } => router.tasks.done(task, *result),
+                Outcome::Failed(cause) | Outcome::Refused(cause) => router.tasks.failed(task, cause),
+                Outcome::Unknown { message, .. } => router.tasks.failed(task, &lost(message)),
+            };
         }
         union::fail::point("link.task-ended");
         router.flights.lock().remove(&self.command);
