@@ -58,6 +58,7 @@ impl Engine {
             "beat" => encoded(self.beat(from, record::read(&body, "a beat")?)),
             "outbox" => encoded(self.take_in(from, record::read(&body, "an agent's outbox")?).await?),
             "ids" => encoded(self.deps.id_maps.lease(from, &record::read(&body, "a wish for ids")?).await?),
+            "bundle" => encoded(self.deps.bundles.piece(&record::read(&body, "a wish for a bundle")?)?),
             other => match self.deps.authority.serve(from, other, body).await {
                 Some(answer) => answer,
                 None => Err(Cause::new(Code::NotSupported, format!("the engine has no verb `{other}`"))),

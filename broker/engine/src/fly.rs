@@ -255,7 +255,7 @@ impl Engine {
             own.extend(plan.vanishes.map(|gone| self.own.clearing(gone)).unwrap_or_default());
         }
         if own.is_empty() {
-            self.shown(command.object, &outcome).await;
+            self.shown(&outcome, landing).await;
             // What is not yet recorded is settled with its owner after a crash: the same outcome.
             landing.tell(outcome.clone());
         }
@@ -271,7 +271,7 @@ impl Engine {
         }
         let shown = self.own.show(&own);
         point("engine.own-committed");
-        self.shown(command.object, &outcome).await;
+        self.shown(&outcome, landing).await;
         match outcome {
             Outcome::Done { revision, result, already } if revision == Default::default() => {
                 Outcome::Done { revision: shown, result, already }
@@ -280,12 +280,12 @@ impl Engine {
         }
     }
 
-    /// Waits until the replica shows an outcome, or has had its time.
-    async fn shown(&self, object: ObjectId, outcome: &Outcome) {
-        let Outcome::Done { revision, result, .. } = outcome else { return };
-        let object = result.unwrap_or(object);
-        if !self.deps.facts.reached(object, *revision, self.deps.limits.catch_up).await {
-            tracing::warn!(%object, "the replica does not show yet what was done");
+    /// Waits until the replica shows what the owner did, or has had its time.
+    async fn shown(&self, outcome: &Outcome, landing: &Landing) {
+        let Outcome::Done { revision, .. } = outcome else { return };
+        let Some(owner) = landing.owner.lock().clone() else { return };
+        if !self.deps.facts.reached(&owner, *revision, self.deps.limits.catch_up).await {
+            tracing::warn!(agent = %owner, "the replica does not show yet what was done");
         }
     }
 

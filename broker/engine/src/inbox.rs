@@ -37,10 +37,10 @@ impl Engine {
             if item.seq <= last {
                 continue;
             }
-            if item.what == What::Ids as u32 {
-                if let Err(cause) = self.deps.id_maps.adopt(from, &item.body).await {
-                    tracing::error!(agent = from, %cause, "ids that an agent gave out were not taken");
-                }
+            if item.what == What::Ids as u32
+                && let Err(cause) = self.deps.id_maps.adopt(from, &item.body).await
+            {
+                tracing::error!(agent = from, %cause, "ids that an agent gave out were not taken");
             }
             let mut effects = Batch::new();
             if let Some(record) = self.witnessed(from, item) {

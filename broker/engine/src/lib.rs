@@ -20,6 +20,7 @@
 
 mod agents;
 mod bundles;
+pub mod bus;
 mod deps;
 mod dispatch;
 mod door;
@@ -46,7 +47,7 @@ pub use bundles::{Bundles, OneBundle};
 pub use deps::{Deps, IdMaps};
 pub use door::{unwrap_reply, wrap_reply};
 pub use engine::{Engine, StartError, begin_epoch};
-pub use facts::{Facts, Holder};
+pub use facts::Facts;
 pub use limits::Limits;
 pub use own::OwnFacts;
 pub use rights::{Admitted, Authority};

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A fact is a row by object and field of the union; its value is the encoded `Value`. An object of which the broker keeps the field
-//! `kind` is wholly the broker's own: a folder. Whoever publishes them [subscribes](OwnFacts::subscribe).
+//! `kind` is wholly the broker's own: a folder. Whoever follows the layers of
+//! the fleet's inventory is told them.
 
 use crate::Facts;
 use parking_lot::Mutex;
@@ -16,7 +17,6 @@ use store::{
     Batch, Store, StoreError,
     owned::{self, Owned, OwnedError},
 };
-use tokio::sync::broadcast;
 use union::{
     Kind, ObjectId, Schema, Value,
     command::Revision,
@@ -26,9 +26,6 @@ use union::{
 
 type Layers = BTreeMap<ObjectId, BTreeMap<Arc<str>, Value>>;
 
-/// Changes that a slow subscriber may be behind before it has to read everything again.
-const BEHIND: usize = 4_096;
-
 /// The broker's own facts.
 #[derive(Debug)]
 pub struct OwnFacts {
@@ -36,7 +33,6 @@ pub struct OwnFacts {
     facts: Arc<dyn Facts>,
     schema: Arc<Schema>,
     layers: Mutex<Layers>,
-    changes: broadcast::Sender<Arc<[OwnFact]>>,
 }
 
 fn whole(layer: &BTreeMap<Arc<str>, Value>) -> bool {
@@ -45,8 +41,7 @@ fn whole(layer: &BTreeMap<Arc<str>, Value>) -> bool {
 
 impl OwnFacts {
     pub(crate) fn new(store: Arc<dyn Store>, facts: Arc<dyn Facts>, schema: Arc<Schema>) -> OwnFacts {
-        let (layers, changes) = (Mutex::default(), broadcast::Sender::new(BEHIND));
-        OwnFacts { store, facts, schema, layers, changes }
+        OwnFacts { store, facts, schema, layers: Mutex::default() }
     }
 
     /// Shows all that is in the store.
@@ -71,11 +66,6 @@ impl OwnFacts {
     /// All of them, by object and field.
     pub fn all(&self) -> Vec<OwnFact> {
         every(&self.layers.lock())
-    }
-
-    /// Every change from now on, as it is shown. One that is behind is told so, and reads [`all`](OwnFacts::all).
-    pub fn subscribe(&self) -> broadcast::Receiver<Arc<[OwnFact]>> {
-        self.changes.subscribe()
     }
 
     /// A field that the broker keeps of an object.
@@ -152,9 +142,6 @@ impl OwnFacts {
             }
             revision = revision.max(at);
         }
-        drop(layers);
-        // Nobody has to listen.
-        drop(self.changes.send(facts.into()));
         revision
     }
 

@@ -1,6 +1,7 @@
 //! Where a new VM goes: the host that was asked for, or the one of the pool's cluster with the most memory to spare.
 
-use crate::{engine::Engine, facts::Holder, tree::Tree};
+use crate::{engine::Engine, tree::Tree};
+use inventory::fleet::Holder;
 use std::sync::Arc;
 use union::{
     Command, Kind, ObjectId, Record, Value,
@@ -13,8 +14,6 @@ use union::{
 pub(crate) struct Placed {
     /// The command, its host filled in.
     pub command: Command,
-    /// The host.
-    pub host: ObjectId,
     /// Who holds the host.
     pub holder: Holder,
 }
@@ -68,7 +67,7 @@ impl Engine {
             None => Cause::new(Code::Unreachable, "no host of the pool is connected and out of maintenance"),
         })?;
         let body = with(self, &command.body, "host_id", Value::Ref(host));
-        Ok(Placed { command: Command { body: Arc::new(body), ..command.clone() }, host, holder })
+        Ok(Placed { command: Command { body: Arc::new(body), ..command.clone() }, holder })
     }
 }
 

@@ -5,10 +5,9 @@
 
 use crate::{
     engine::Engine,
-    facts::Holder,
     placement::{Placed, argument},
 };
-use inventory::{Inventory, layout::Role};
+use inventory::{Inventory, fleet::Holder, layout::Role};
 use mapping::{NativeRef, Reader};
 use std::sync::Arc;
 use union::{
@@ -58,7 +57,7 @@ impl Engine {
     /// The cause by which it is refused: nothing was done.
     pub(crate) fn prepare(&self, command: &Command, bundle: &str) -> Result<Prepared, Cause> {
         let facts = self.deps.facts.inventory();
-        if let Some(why) = facts.contested(command.object) {
+        if let Some(why) = self.deps.facts.contested(command.object) {
             return Err(Cause::new(Code::InvalidState, why));
         }
         self.names_are_free(command)?;
