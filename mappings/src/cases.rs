@@ -18,6 +18,7 @@ use std::{fmt, path::Path, sync::Arc};
 mod commands;
 mod laws;
 mod objects;
+pub(crate) mod said;
 mod world;
 
 /// What came of all cases and laws.

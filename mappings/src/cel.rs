@@ -73,12 +73,18 @@ impl Scope {
 
     /// In guards and effects.
     pub fn command(command: MessageId, kind: Kind, object: MessageId) -> Scope {
-        let names = vec![
+        Scope::step(command, kind, object, None)
+    }
+
+    /// In a step of an effect that is done for each `item` of a list.
+    pub fn step(command: MessageId, kind: Kind, object: MessageId, item: Option<MessageId>) -> Scope {
+        let mut names = vec![
             ("cmd", Root::Command, command),
             ("self", Root::Object, object),
             (kind.word(), Root::Object, object),
         ];
-        Scope { names, index: false }
+        names.extend(item.map(|item| ("item", Root::Item, item)));
+        Scope { names, index: item.is_some() }
     }
 }
 
@@ -132,6 +138,11 @@ pub(crate) enum Expr {
     Sum(Box<Expr>, Slot),
     Text(Box<Expr>),
     Lower(Box<Expr>),
+    /// The uuid of a reference, as text.
+    Uuid(Box<Expr>),
+    EndsWith(Box<Expr>, Box<Expr>),
+    /// A path as seen from a folder above it.
+    Below(Box<Expr>, Box<Expr>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,15 +1,17 @@
 //! Commands: lifted from native calls, guarded in the owner's lane, and lowered to a target's calls.
 //!
 //! ```text
-//! native call ── CommandMap::lift ──▶ union record ── CommandMap::guard ──▶ ok | Cause ── Effect::lower ──▶ native calls of the target
-//!   (front's protocol)                                 (front's protocol)                  (target's protocol)
+//! native call ── CommandMap::lift ──▶ union record ── CommandMap::guard ──▶ ok | Cause ─┬─ Effect::lower ──▶ native calls, in the owner's lane
+//!   (front's protocol)   ╰ stored facts, for edits     (front's protocol)              ╰─ Effect::plan ───▶ a plan, in the engine
+//!                                                                                          (target's protocol)
 //! ```
+//! Limits: 1,024 items in one list of a call; a call's structures are looked at 8 deep.
 
 use crate::{
     cel::{Frame, Program},
     lens::Chain,
     reader::{NativeRef, Reader},
-    schema::{NativeField, NativeType, Primitive},
+    schema::{NativeField, Primitive},
 };
 use std::sync::Arc;
 use union::{
@@ -18,8 +20,14 @@ use union::{
     schema::CommandSchema,
 };
 
+pub(crate) mod changes;
+pub(crate) mod device;
 pub(crate) mod effect;
+mod lift;
+mod plan;
 pub(crate) mod read;
+mod read_effect;
+mod read_rows;
 
 pub use effect::{Effect, NativeCall, StepKind};
 
@@ -66,16 +74,41 @@ pub enum NativeValue {
     Items(Vec<NativeValue>),
 }
 
-/// The arguments of a native call.
+/// The arguments of a native call, or one structure among them.
 pub trait NativeArgs {
     /// The argument at a path, `host` or `spec.memoryMB`; `this` is the object the method was called on.
     fn get(&self, path: &str) -> Option<NativeValue>;
+
+    /// The structures at a path: the items of a list, or the one that is there.
+    fn items(&self, _path: &str) -> Vec<Box<dyn NativeArgs + '_>> {
+        Vec::new()
+    }
+
+    /// The type of this structure, where the caller names it (`xsi:type`).
+    fn type_name(&self) -> Option<String> {
+        None
+    }
+
+    /// The names that are given below a path, each once; `""`: of this structure. Only with them does lifting notice what no row reads.
+    fn names(&self, _path: &str) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// The id map, as lifting needs it.
 pub trait Resolve {
     /// The object of a native reference.
     fn resolve(&self, native: &NativeRef) -> Option<ObjectId>;
+
+    /// The object of a kind that the view calls so.
+    fn named(&self, _kind: Kind, _name: &str) -> Option<ObjectId> {
+        None
+    }
+
+    /// An id for an object that is to be made.
+    fn fresh(&self, _kind: Kind) -> Option<ObjectId> {
+        None
+    }
 }
 
 /// A native call that cannot be lifted.
@@ -103,6 +136,40 @@ pub enum LiftError {
         /// What it names.
         native: NativeRef,
     },
+    /// An argument calls an object by a name that nothing has.
+    #[error("the argument `{path}` names the {kind} `{name}`, which is not there")]
+    NoName {
+        /// Its path.
+        path: Arc<str>,
+        /// Of what kind.
+        kind: Kind,
+        /// The name.
+        name: String,
+    },
+    /// An argument is about an item that the stored object does not have.
+    #[error("the argument `{path}` is about an item with the key `{key}`, which is not there")]
+    NoItem {
+        /// The path of the list's item, `spec.deviceChange[0]`.
+        path: Arc<str>,
+        /// Its position in the call.
+        index: usize,
+        /// The key.
+        key: String,
+    },
+    /// An argument asks for what no row reads, and may not be ignored.
+    #[error("the argument `{path}` is not supported: {why}")]
+    NotSupported {
+        /// Its path.
+        path: Arc<str>,
+        /// Why.
+        why: String,
+    },
+    /// The command is about stored facts, and none were given.
+    #[error("the argument `{path}` needs the object's stored facts")]
+    NoFacts {
+        /// Its path.
+        path: Arc<str>,
+    },
 }
 
 /// `[command.METHOD]`, compiled.
@@ -129,6 +196,10 @@ pub struct CommandMap {
     pub(crate) object_slot: Option<Slot>,
     pub(crate) rows: Vec<Argument>,
     pub(crate) consts: Vec<(Slot, Value)>,
+    pub(crate) fresh: Vec<Fresh>,
+    pub(crate) edits: Vec<device::DeviceEdit>,
+    /// Arguments that are left out on purpose, with the reason.
+    pub(crate) ignored: Vec<(Arc<str>, Arc<str>)>,
     pub(crate) guards: Vec<Guard>,
 }
 
@@ -136,11 +207,52 @@ pub struct CommandMap {
 #[derive(Debug)]
 pub(crate) struct Argument {
     pub path: Arc<str>,
-    pub field: NativeField,
-    pub slot: Slot,
-    pub chain: Chain,
+    pub form: Form,
     pub text: Arc<str>,
     pub at: Arc<str>,
+}
+
+/// Where a value goes: a field of the record, or of a part of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub slot: Slot,
+    /// Within the part that the slot holds.
+    pub part: Option<(MessageId, usize, Slot)>,
+    /// The path in the union, for people.
+    pub name: Arc<str>,
+}
+
+/// How an argument is read.
+#[derive(Debug)]
+pub(crate) enum Form {
+    /// A simple value or a list of them.
+    Value { to: Place, field: NativeField, chain: Chain },
+    /// A list of structures becomes a list of parts.
+    Items { to: Place, types: Vec<ItemRows> },
+    /// Of each structure of a list only the type counts.
+    Types { to: Place, values: Vec<(Arc<str>, Value)> },
+    /// An object by the name that the view shows.
+    Named { to: Place, kind: Kind },
+    /// `[store] path/of/file`.
+    File { pool: Option<Place>, file: Option<Place> },
+}
+
+/// The rows of one type of item.
+#[derive(Debug)]
+pub(crate) struct ItemRows {
+    pub ty: Arc<str>,
+    pub message: MessageId,
+    pub width: usize,
+    pub rows: Vec<Argument>,
+}
+
+/// A field that gets an id of its own.
+#[derive(Debug)]
+pub(crate) struct Fresh {
+    pub to: Slot,
+    pub kind: Kind,
+    /// The argument that gives the uuid, if it is there.
+    pub from: Option<Arc<str>>,
 }
 
 /// One guard.
@@ -161,54 +273,9 @@ pub(crate) enum GuardValue {
 }
 
 impl CommandMap {
-    /// The union command of a native call.
-    pub fn lift(&self, args: &dyn NativeArgs, ids: &dyn Resolve) -> Result<Record, LiftError> {
-        let mut record = Record::new(self.message, self.slots);
-        for (slot, value) in &self.consts {
-            record.set(*slot, value.clone());
-        }
-        for row in &self.rows {
-            let value = match args.get(&row.path) {
-                None if row.field.optional || row.field.list => continue,
-                None => return Err(LiftError::Missing { path: row.path.clone() }),
-                Some(value) => value,
-            };
-            let native = self.native(row, value, ids)?;
-            let value =
-                row.chain.read(native).map_err(|why| LiftError::BadValue { path: row.path.clone(), why })?;
-            record.set(row.slot, value);
-        }
-        Ok(record)
-    }
-
     /// The object that a lifted command acts on.
     pub fn object(&self, command: &Record) -> Option<ObjectId> {
         self.object_slot.and_then(|slot| command.get(slot).as_ref_id())
-    }
-
-    /// Types an argument by the native schema.
-    fn native(&self, row: &Argument, value: NativeValue, ids: &dyn Resolve) -> Result<Value, LiftError> {
-        let bad = |why: String| LiftError::BadValue { path: row.path.clone(), why };
-        match value {
-            NativeValue::Items(items) => {
-                let items: Result<Vec<Value>, LiftError> =
-                    items.into_iter().map(|v| self.native(row, v, ids)).collect();
-                items.map(Value::list)
-            }
-            NativeValue::Ref(native) => match ids.resolve(&native) {
-                Some(id) => Ok(Value::Ref(id)),
-                None => Err(LiftError::NoObject { path: row.path.clone(), native }),
-            },
-            NativeValue::Text(text) => match row.field.ty {
-                NativeType::Primitive(p) => {
-                    primitive(p, &text).ok_or_else(|| bad(format!("`{text}` is not {}", p.name())))
-                }
-                NativeType::Enum(_) => Ok(Value::from(text)),
-                NativeType::Ref(_) | NativeType::Data(_) => {
-                    Err(bad("a simple value cannot stand here".to_owned()))
-                }
-            },
-        }
     }
 
     /// The first guard that refuses the command, as its cause.

@@ -71,8 +71,11 @@ fn lowered(protocol: &Protocol, verb: &str) -> String {
         Some(effect) if effect.refused.is_some() => "refused".to_owned(),
         Some(effect) if effect.emulated.is_some() => "emulated".to_owned(),
         Some(effect) => {
-            let calls: Vec<&str> = effect.steps.iter().map(|s| &*s.call.name).collect();
-            let route = if effect.dependence() == crate::Dependence::Object { "engine" } else { "local" };
+            let mut calls: Vec<&str> = effect.steps.iter().map(|s| &*s.call.name).collect();
+            calls.dedup();
+            let route = if effect.needs_engine() { "engine" } else { "local" };
+            let kept = if effect.own.is_empty() { "" } else { "(kept)" };
+            calls.extend(Some(kept).filter(|kept| !kept.is_empty()));
             format!("{route} {}", calls.join("+"))
         }
     }

@@ -1,7 +1,11 @@
 //! Why a property or a command is what it is: the rows behind it.
 
 use crate::{
-    command::{Argument, CommandMap, Effect, GuardValue},
+    command::{
+        Argument, CommandMap, Effect, Form, GuardValue,
+        device::DeviceEdit,
+        effect::{Call, Devices, Undo},
+    },
     load::Bundle,
     object::{ObjectMap, PathError},
     protocol::Protocol,
@@ -183,8 +187,36 @@ fn command(protocol: &Protocol, command: &CommandMap, union: &Schema, out: &mut 
         command.schema.class,
         command.dependence
     );
-    for Argument { path, slot, text, at, .. } in &command.rows {
-        line!(out, "  `{path}` = `{text}` -> {}  {at}", slots(SlotSet::of(*slot), command.message, union));
+    for Argument { path, form, text, at } in &command.rows {
+        let to = match form {
+            Form::Value { to, .. } | Form::Named { to, .. } => to.name.to_string(),
+            Form::Items { to, .. } | Form::Types { to, .. } => format!("{}, a list", to.name),
+            Form::File { pool, file } => {
+                let names: Vec<&str> = pool.iter().chain(file).map(|p| &*p.name).collect();
+                names.join(" and ")
+            }
+        };
+        line!(out, "  `{path}` = `{text}` -> {to}  {at}");
+        if let Form::Items { types, .. } = form {
+            for Argument { path, text, at, .. } in types.iter().flat_map(|t| &t.rows) {
+                line!(out, "    `{path}` = `{text}`  {at}");
+            }
+        }
+    }
+    for edit in &command.edits {
+        self::edit(edit, out);
+    }
+    for fresh in &command.fresh {
+        let from = fresh.from.as_ref().map(|f| format!(", by `{f}` if that is given")).unwrap_or_default();
+        line!(
+            out,
+            "  {} is a new {}{from}",
+            slots(SlotSet::of(fresh.to), command.message, union),
+            fresh.kind
+        );
+    }
+    for (path, why) in &command.ignored {
+        line!(out, "  `{path}` is left out: {why}");
     }
     for (slot, value) in &command.consts {
         line!(out, "  always {} = {value:?}", slots(SlotSet::of(*slot), command.message, union));
@@ -201,6 +233,33 @@ fn command(protocol: &Protocol, command: &CommandMap, union: &Schema, out: &mut 
     }
 }
 
+/// How the changes of a list are read.
+fn edit(edit: &DeviceEdit, out: &mut String) {
+    line!(out, "  `{}` changes the items that `{}` shows  {}", edit.path, edit.like, edit.at);
+    for (ty, reads) in &edit.reads {
+        line!(out, "    {ty}: its rows read backwards{}", if reads.rows.is_empty() { "" } else { ", and" });
+        for row in &reads.rows {
+            let when = row.when.as_ref().map(|w| format!(" when {}", w.text)).unwrap_or_default();
+            line!(out, "      `{}` = `{}`{when}  {}", row.path, row.text, row.at);
+        }
+    }
+    let mut given: Vec<&str> = edit.given.iter().map(|(_, why)| &**why).collect();
+    given.dedup();
+    for why in given {
+        let types: Vec<&str> = edit.given.iter().filter(|(_, w)| **w == *why).map(|(t, _)| &**t).collect();
+        line!(out, "    nothing to add for {}: {why}", types.join(", "));
+    }
+}
+
+fn call_line(call: &Call) -> String {
+    let args: Vec<String> = call.args.iter().map(|(name, p)| format!("{name} = {}", p.text)).collect();
+    let mut text = format!("{}({})", call.name, args.join(", "));
+    if let Some(edit) = &call.edit {
+        text.push_str(&format!(" with {} edited ({})", edit.argument, edit.form));
+    }
+    text
+}
+
 fn effect(protocol: &Protocol, effect: &Effect, union: &Schema, out: &mut String) {
     line!(out, "{} target: {}  {}", protocol.name, effect.verb, effect.at);
     if let Some(why) = &effect.refused {
@@ -209,11 +268,38 @@ fn effect(protocol: &Protocol, effect: &Effect, union: &Schema, out: &mut String
     if let Some(how) = &effect.emulated {
         line!(out, "  emulated: {how}");
     }
+    for refuse in &effect.refuses {
+        line!(out, "  refused as {} when {}  {}", refuse.code.as_str_name(), refuse.when.text, refuse.at);
+        line!(out, "    {}", refuse.message);
+    }
     for step in &effect.steps {
-        let args: Vec<String> =
-            step.call.args.iter().map(|(name, p)| format!("{name} = {}", p.text)).collect();
         let when = step.when.as_ref().map(|w| format!(" when {}", w.text)).unwrap_or_default();
-        line!(out, "  {}({}){when}  [{:?}]  {}", step.call.name, args.join(", "), step.is, step.at);
+        let each = step.each.as_ref().map(|e| format!(" for each of {}", e.text)).unwrap_or_default();
+        line!(out, "  {}{each}{when}  [{:?}]  {}", call_line(&step.call), step.is, step.at);
+        if let Some(edit) = &step.call.edit {
+            for (field, program) in &edit.set {
+                line!(out, "    {field} = {}", program.text);
+            }
+            match &edit.devices {
+                Devices::None => {}
+                Devices::List(list, _) => line!(out, "    changes of {}", list.text),
+                Devices::Item(_) => line!(out, "    the change itself"),
+            }
+        }
+        match &step.undo {
+            Undo::Nothing => {}
+            Undo::Call(undo) => line!(out, "    taken back by {}", call_line(undo)),
+            Undo::Back => line!(out, "    taken back by the same call, its script turned back"),
+        }
+    }
+    for own in &effect.own {
+        line!(out, "  the broker keeps {} = {}  {}", own.name, own.value.text, own.at);
+    }
+    if let Some(appears) = &effect.appears {
+        line!(out, "  makes {}", appears.text);
+    }
+    if let Some(vanishes) = &effect.vanishes {
+        line!(out, "  removes {}", vanishes.text);
     }
     if let Some(expect) = &effect.expect {
         line!(out, "  is there when {}", expect.text);

@@ -255,19 +255,27 @@ impl Raw {
         let shown = self.shown(union, findings);
         let views: Vec<Arc<str>> = self.views.iter().map(|(n, ..)| n.clone()).collect();
         let env = Env { native: &self.native, union, enums: &tables, shown: &shown, views: &views };
+        let (conflicts, forms, faults) = self.small(union, &views, findings);
+        let (compiled, drafts, items) = self.objects(env, findings);
+        let native = Arc::new(self.native.clone());
+        let compiled = Arc::new(compiled);
+        let objects = finish(drafts, &native, &compiled);
         let (mut commands, mut effects) = (BTreeMap::new(), BTreeMap::new());
-        let mut reading = Reading { env: &env, calls: self.calls.as_ref(), findings };
+        let mut reading = Reading {
+            env: &env,
+            union,
+            calls: self.calls.as_ref(),
+            raws: &self.objects,
+            objects: &objects,
+            compiled: &compiled,
+            findings,
+        };
         for (name, span, table) in &self.commands {
             commands.extend(reading.command(name, *span, table).map(|c| (name.clone(), Arc::new(c))));
         }
         for (name, span, table) in &self.effects {
             effects.extend(reading.effect(name, *span, table).map(|e| (name.clone(), Arc::new(e))));
         }
-        let (conflicts, forms, faults) = self.small(union, &views, findings);
-        let (compiled, drafts, items) = self.objects(env, findings);
-        let native = Arc::new(self.native.clone());
-        let compiled = Arc::new(compiled);
-        let objects = finish(drafts, &native, &compiled);
         let mut protocol = Protocol {
             name: self.name.clone(),
             native,

@@ -75,9 +75,21 @@ impl Protocol {
         self.showing.get(&record.message())?.iter().find(|m| m.fits(id, record, reader))
     }
 
-    /// The map of a native command.
+    /// The map of a native command; of several types that have it, the first by name.
     pub fn command(&self, method: &str) -> Option<&Arc<CommandMap>> {
-        self.commands.get(method)
+        self.commands.get(method).or_else(|| self.commands.values().find(|c| *c.method == *method))
+    }
+
+    /// The map of a type's method: its own, or that of the nearest type above it.
+    pub fn command_of(&self, native_type: &str, method: &str) -> Option<&Arc<CommandMap>> {
+        let of = |ty: &str| self.commands.values().find(|c| *c.method == *method && *c.on_type == *ty);
+        let id = self.native.named(native_type)?;
+        self.native.chain(id).find_map(|ty| of(self.native.name(ty)))
+    }
+
+    /// The map of a native command that lifts to a union command.
+    pub fn command_to(&self, method: &str, verb: &str) -> Option<&Arc<CommandMap>> {
+        self.commands.values().find(|c| *c.method == *method && *c.verb == *verb)
     }
 
     /// All native commands.

@@ -59,6 +59,10 @@ pub(crate) struct RawObject {
     pub is_abstract: bool,
     pub rows: Vec<RawRow>,
     pub whens: Vec<(Placed, Placed)>,
+    /// `[object.NAME.read]`: rows that commands read only.
+    pub reads: Option<Table>,
+    /// `[object.NAME.new]`: what an added item has.
+    pub new: Option<Table>,
 }
 
 /// The value as a placed text.
@@ -79,6 +83,8 @@ pub(crate) fn object(name: &Arc<str>, span: Span, table: &Table, findings: &mut 
         fields.get("when").filter(|i| i.as_table().is_none()).and_then(|i| placed(i, "`when`", findings));
     let is_abstract = fields.bool("abstract", findings).unwrap_or(false);
     let rows = fields.table("rows", findings).map(|t| rows(t, findings)).unwrap_or_default();
+    let reads = fields.table("read", findings).cloned();
+    let new = fields.table("new", findings).cloned();
     let mut when = when;
     let mut whens = Vec::new();
     // `when` is the object's own condition (a text) or the table of its parts' conditions, where its own is called `this`.
@@ -97,7 +103,7 @@ pub(crate) fn object(name: &Arc<str>, span: Span, table: &Table, findings: &mut 
     if union.is_none() && !is_abstract {
         findings.error(span, format!("{what} needs `union`, the message it shows, or `abstract = true`"));
     }
-    RawObject { name: name.clone(), span, union, when, is_abstract, rows, whens }
+    RawObject { name: name.clone(), span, union, when, is_abstract, rows, whens, reads, new }
 }
 
 /// Reads a table of rows.
@@ -175,7 +181,7 @@ fn row(path: &Arc<str>, path_span: Span, item: &Item, findings: &mut Findings) -
 }
 
 /// `list = { VirtualDisk = "disks" }` or `list = [ { type = "VirtualDisk", from = "disks" } ]`.
-fn entries(item: &Item, findings: &mut Findings) -> Vec<RawEntry> {
+pub(crate) fn entries(item: &Item, findings: &mut Findings) -> Vec<RawEntry> {
     match &item.node {
         Node::Table(table) => table
             .entries

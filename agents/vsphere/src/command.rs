@@ -29,7 +29,7 @@ pub(crate) fn of(call: &Call<'_>, ty: TypeId) -> Option<Arc<CommandMap>> {
 
 /// Runs a command.
 pub(crate) async fn run(call: &Call<'_>, map: &CommandMap) -> Answer<Reply> {
-    let body = map.lift(&Arguments(call), &Objects(call)).map_err(|error| lift_fault(error, &call.this))?;
+    let body = map.lift(&Arguments(call), &Objects(call), None).map_err(|error| lift_fault(error, &call.this))?;
     let object =
         map.object(&body).or(call.receiver.object()).ok_or_else(|| Fault::not_found(call.this.clone()))?;
     let wanted = Wanted { verb: &map.verb, schema: &map.schema, method: &map.method, object, body };
@@ -117,6 +117,16 @@ pub(crate) fn lift_fault(error: LiftError, this: &NativeRef) -> Fault {
         LiftError::Missing { path } => Fault::invalid_argument(&path, "it is required"),
         LiftError::BadValue { path, why } => Fault::invalid_argument(&path, &why),
         LiftError::NoObject { native, .. } => Fault::not_found(native),
+        LiftError::NoName { path, kind, name } => {
+            Fault::invalid_argument(&path, &format!("there is no {kind} `{name}`"))
+        }
+        LiftError::NoItem { path, key, .. } => {
+            Fault::invalid_argument(&path, &format!("there is no item with the key {key}"))
+        }
+        LiftError::NotSupported { path, why } => Fault::invalid_argument(&path, &why),
+        LiftError::NoFacts { path } => {
+            Fault::invalid_argument(&path, "the object's stored facts are not at hand")
+        }
     }
 }
 

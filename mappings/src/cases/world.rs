@@ -14,6 +14,7 @@ use union::{Kind, ObjectId, Record, Slot, Value, schema::Schema};
 /// What surrounds a case.
 pub(super) struct World {
     pub view: String,
+    schema: Arc<Schema>,
     objects: BTreeMap<ObjectId, (Option<NativeRef>, Arc<Record>)>,
     /// The native type that shows each kind.
     types: BTreeMap<Kind, Arc<str>>,
@@ -21,7 +22,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub fn new(protocol: &Protocol, schema: &Schema, view: &str) -> World {
+    pub fn new(protocol: &Protocol, schema: &Arc<Schema>, view: &str) -> World {
         let mut types = BTreeMap::new();
         for maps in protocol.showing.values() {
             for map in maps.iter().rev().filter(|m| m.managed) {
@@ -30,7 +31,13 @@ impl World {
                 }
             }
         }
-        World { view: view.to_owned(), objects: BTreeMap::new(), types, gaps: RefCell::default() }
+        World {
+            view: view.to_owned(),
+            schema: schema.clone(),
+            objects: BTreeMap::new(),
+            types,
+            gaps: RefCell::default(),
+        }
     }
 
     pub fn add(&mut self, id: ObjectId, native: Option<NativeRef>, record: Record) {
@@ -105,6 +112,19 @@ impl Resolve for World {
             let kind = self.types.iter().find(|(_, ty)| **ty == native.ty).map(|(kind, _)| *kind)?;
             Some(ObjectId::derived(kind, &[&native.ty, &native.id]))
         })
+    }
+
+    fn named(&self, kind: Kind, name: &str) -> Option<ObjectId> {
+        let slot = self.schema.slot(kind, "name")?;
+        let fits = |(id, (_, record)): &(&ObjectId, &(Option<NativeRef>, Arc<Record>))| {
+            id.kind == kind && record.get(slot).as_str() == Some(name)
+        };
+        self.objects.iter().find(fits).map(|(id, _)| *id)
+    }
+
+    /// Always the same, so that cases can name it.
+    fn fresh(&self, kind: Kind) -> Option<ObjectId> {
+        Some(ObjectId::new(kind, uuid::Uuid::nil()))
     }
 }
 

@@ -347,15 +347,33 @@ impl Checker<'_> {
     }
 
     fn call(&mut self, ast: &Ast, name: &str, arguments: &[Ast]) -> Option<Typed> {
-        const CALLS: [&str; 6] = ["has", "size", "sum", "string", "lower", "native_id"];
+        const CALLS: [&str; 9] =
+            ["has", "size", "sum", "string", "lower", "native_id", "uuid", "ends_with", "below"];
         if !CALLS.contains(&name) {
             let help = did_you_mean(name, CALLS).or_else(|| Some(format!("known: {}", CALLS.join(", "))));
             return self.fail(ast, format!("there is no function `{name}`"), help);
         }
+        if let ("ends_with" | "below", [a, b]) = (name, arguments) {
+            let (a, b) = (self.check(a, None), self.check(b, None));
+            let ((a, left), (b, right)) = (a?, b?);
+            let text = Shape::one(Flow::Text);
+            if left != text || right != text {
+                return self.fail(ast, format!("`{name}` needs two texts"), None);
+            }
+            let (a, b) = (Box::new(a), Box::new(b));
+            return Some(match name {
+                "below" => (Expr::Below(a, b), text),
+                _ => (Expr::EndsWith(a, b), Shape::one(Flow::Bool)),
+            });
+        }
         let [argument] = arguments else {
             return self.fail(
                 ast,
-                format!("`{name}` takes one argument, {} are given", arguments.len()),
+                format!(
+                    "`{name}` takes {}, {} are given",
+                    if matches!(name, "ends_with" | "below") { "two arguments" } else { "one argument" },
+                    arguments.len()
+                ),
                 None,
             );
         };
@@ -381,6 +399,7 @@ impl Checker<'_> {
                 one(Expr::Text(boxed), Flow::Text)
             }
             ("lower", Flow::Text, false) => one(Expr::Lower(boxed), Flow::Text),
+            ("uuid", Flow::Ref(_), false) => one(Expr::Uuid(boxed), Flow::Text),
             ("native_id", Flow::Ref(_), false) => one(Expr::NativeId(boxed), Flow::Text),
             _ => {
                 let message = format!("`{name}` cannot be asked of {}", self.describe(&shape));

@@ -50,6 +50,10 @@ pub(super) fn truth(expr: &Expr, frame: &Frame<'_>) -> bool {
         Expr::Or(a, b) => truth(a, frame) || truth(b, frame),
         Expr::Compare(op, a, b) => compare(*op, &eval(a, frame), &eval(b, frame)),
         Expr::Has(a) => !eval(a, frame).is_absent(),
+        Expr::EndsWith(a, b) => match (&*eval(a, frame), &*eval(b, frame)) {
+            (Value::Str(a), Value::Str(b)) => a.ends_with(&**b),
+            _ => false,
+        },
         Expr::In(a, items) => {
             let a = eval(a, frame);
             items.iter().any(|i| compare(Compare::Eq, &a, &eval(i, frame)))
@@ -148,7 +152,19 @@ fn eval<'a>(expr: &'a Expr, frame: &Frame<'a>) -> Val<'a> {
             Value::Str(text) => Cow::Owned(Value::from(text.to_lowercase())),
             _ => ABSENT,
         },
-        Expr::Not(_)
+        Expr::Uuid(of) => match eval(of, frame).as_ref_id() {
+            Some(id) => Cow::Owned(Value::from(id.uuid.to_string())),
+            None => ABSENT,
+        },
+        Expr::Below(path, base) => match (&*eval(path, frame), &*eval(base, frame)) {
+            (Value::Str(path), Value::Str(base)) => {
+                let rest = path.strip_prefix(base.trim_end_matches('/')).and_then(|r| r.strip_prefix('/'));
+                Cow::Owned(rest.filter(|rest| !rest.is_empty()).map_or(Value::Absent, Value::str))
+            }
+            _ => ABSENT,
+        },
+        Expr::EndsWith(..)
+        | Expr::Not(_)
         | Expr::And(..)
         | Expr::Or(..)
         | Expr::Compare(..)

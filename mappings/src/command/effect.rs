@@ -1,6 +1,6 @@
-//! Effects: a union command as calls of a target.
+//! Effects: a union command as calls of a target. What a command becomes is made in `plan.rs`.
 
-use super::Dependence;
+use super::{Dependence, changes::ChangeSlots, plan::Making};
 use crate::{
     cel::{Frame, Program},
     flow::Flow,
@@ -9,7 +9,7 @@ use crate::{
 use std::sync::Arc;
 pub use union::plan::{NativeCall, StepKind};
 use union::{
-    Kind, ObjectId, Record, Slot, SlotSet,
+    Kind, ObjectId, Plan, Record, Schema, Slot, SlotSet,
     command::{Cause, Code},
 };
 
@@ -26,42 +26,105 @@ pub struct Effect {
     pub emulated: Option<Arc<str>>,
     /// `file:line`.
     pub at: Arc<str>,
+    pub(crate) schema: Arc<Schema>,
     pub(crate) object_slot: Option<Slot>,
     pub(crate) expect: Option<Program>,
+    pub(crate) refuses: Vec<Refuse>,
     pub(crate) steps: Vec<Step>,
+    pub(crate) own: Vec<Own>,
+    pub(crate) appears: Option<Program>,
+    pub(crate) vanishes: Option<Program>,
+}
+
+/// A limit of the target, declared.
+#[derive(Debug)]
+pub(crate) struct Refuse {
+    pub when: Program,
+    pub code: Code,
+    pub message: Arc<str>,
+    pub at: Arc<str>,
 }
 
 /// One step.
 #[derive(Debug)]
 pub(crate) struct Step {
     pub when: Option<Program>,
+    /// The list for whose every item the call is made.
+    pub each: Option<Program>,
+    /// The object that the call is about, if it is not the command's.
+    pub on: Option<Program>,
     pub call: Call,
-    pub undo: Option<Call>,
+    pub undo: Undo,
     pub is: StepKind,
     pub at: Arc<str>,
+}
+
+/// What takes a step back.
+#[derive(Debug)]
+pub(crate) enum Undo {
+    Nothing,
+    Call(Call),
+    /// The same call with the script turned back.
+    Back,
 }
 
 #[derive(Debug)]
 pub(crate) struct Call {
     pub name: Arc<str>,
     pub args: Vec<(Arc<str>, Program)>,
+    pub edit: Option<EditStep>,
+}
+
+/// What a call's document shall say.
+#[derive(Debug)]
+pub(crate) struct EditStep {
+    pub argument: Arc<str>,
+    pub form: Arc<str>,
+    pub set: Vec<(Arc<str>, Program)>,
+    pub devices: Devices,
+}
+
+/// Which changes of devices go into the script.
+#[derive(Debug)]
+pub(crate) enum Devices {
+    None,
+    /// All of a list.
+    List(Program, ChangeSlots),
+    /// The one that the step is made for.
+    Item(ChangeSlots),
+}
+
+/// A fact that the broker keeps.
+#[derive(Debug)]
+pub(crate) struct Own {
+    pub name: Arc<str>,
+    pub slot: Slot,
+    pub value: Program,
+    /// Of a list of parts with a key: the key's slot, by which it is merged with what is kept already.
+    pub key: Option<Slot>,
+    pub at: Arc<str>,
 }
 
 impl Call {
-    fn make(&self, frame: &Frame<'_>, is: StepKind) -> NativeCall {
-        let args = self.args.iter().map(|(name, program)| (name.clone(), program.eval(frame).into_owned()));
-        NativeCall {
-            call: self.name.clone(),
-            args: args.filter(|(_, v)| !v.is_absent()).collect(),
-            is,
-            undo: None,
-            script: None,
-        }
+    pub fn programs(&self) -> impl Iterator<Item = &Program> {
+        let edit = self.edit.iter().flat_map(|edit| {
+            let devices = if let Devices::List(list, _) = &edit.devices { Some(list) } else { None };
+            edit.set.iter().map(|(_, p)| p).chain(devices)
+        });
+        self.args.iter().map(|(_, p)| p).chain(edit)
+    }
+}
+
+impl Step {
+    /// The call and what takes it back.
+    pub fn calls(&self) -> impl Iterator<Item = &Call> {
+        let undo = if let Undo::Call(undo) = &self.undo { Some(undo) } else { None };
+        std::iter::once(&self.call).chain(undo)
     }
 }
 
 impl Effect {
-    fn frame<'a>(
+    pub(super) fn frame<'a>(
         &self,
         command: Option<&'a Record>,
         object: &'a Record,
@@ -72,27 +135,35 @@ impl Effect {
         Frame { command, ..Frame::object(id, object, reader) }
     }
 
-    /// The calls, in order; none when every step's condition is false. Refused effects give the cause.
+    /// The calls, in order; none when every step's condition is false.
+    ///
+    /// # Errors
+    /// A refused effect, or a limit that the target declares, as its cause.
     pub fn lower(
         &self,
         command: &Record,
         object: &Record,
         reader: &dyn Reader,
     ) -> Result<Vec<NativeCall>, Cause> {
-        if let Some(why) = self.refused.as_ref().or(self.emulated.as_ref().filter(|_| self.steps.is_empty()))
-        {
-            return Err(Cause::new(
-                Code::NotSupported,
-                format!("{} is not supported here: {why}", self.verb),
-            ));
-        }
         let frame = self.frame(Some(command), object, reader);
-        let fits = |step: &&Step| step.when.as_ref().is_none_or(|when| when.holds(&frame));
-        let calls = self.steps.iter().filter(fits).map(|step| {
-            let undo = step.undo.as_ref().map(|undo| Box::new(undo.make(&frame, StepKind::Idempotent)));
-            NativeCall { undo, ..step.call.make(&frame, step.is) }
-        });
-        Ok(calls.collect())
+        let plan = Making::new(self, reader).plan(&frame)?;
+        Ok(plan.steps.into_iter().map(|step| step.call).collect())
+    }
+
+    /// What the command becomes: calls with their undo, what they were made from, and what the broker keeps. `id` and `object`: what the
+    /// command acts on. The plan's bundle is left for the caller, who knows it.
+    ///
+    /// # Errors
+    /// As [`Effect::lower`].
+    pub fn plan(
+        &self,
+        command: &Record,
+        id: ObjectId,
+        object: &Record,
+        reader: &dyn Reader,
+    ) -> Result<Plan, Cause> {
+        let frame = Frame { command: Some(command), ..Frame::object(id, object, reader) };
+        Making::new(self, reader).plan(&frame)
     }
 
     /// Whether the object shows that the effect is there; `None`: the effect leaves no trace to look for.
@@ -100,23 +171,38 @@ impl Effect {
         self.expect.as_ref().map(|expect| expect.holds(&self.frame(None, object, reader)))
     }
 
-    /// What the calls are made of. Conditions of steps are looked at in the owner's lane, as guards are, and do not count.
+    /// Whether a plan of the engine is needed: the calls are made of stored facts, or the broker keeps some afterwards.
+    pub fn needs_engine(&self) -> bool {
+        self.dependence() == Dependence::Object
+    }
+
+    /// What the calls are made of. Conditions of steps and declared limits are looked at in the owner's lane, as guards are, and do not
+    /// count.
     pub fn dependence(&self) -> Dependence {
-        let calls = self.steps.iter().flat_map(|step| std::iter::once(&step.call).chain(&step.undo));
+        let edits = |call: &Call| call.edit.is_some();
+        let steps = self.steps.iter();
+        if !self.own.is_empty()
+            || self.appears.is_some()
+            || steps.clone().any(|s| s.each.is_some() || s.calls().any(edits))
+        {
+            return Dependence::Object;
+        }
         let of = |program: &Program| match &program.shape.flow {
             _ if !program.reads.object.is_empty() || !program.reads.hops.is_empty() => Dependence::Object,
             Flow::Ref(_) => Dependence::Ids,
             _ => Dependence::Nothing,
         };
-        calls.flat_map(|call| &call.args).map(|(_, p)| of(p)).max().unwrap_or(Dependence::Nothing)
+        let programs = steps.flat_map(|step| step.calls().flat_map(Call::programs).chain(&step.on));
+        programs.map(of).max().unwrap_or(Dependence::Nothing)
     }
 
     /// The slots of the object that lowering looks at.
     pub fn reads(&self) -> SlotSet {
-        let programs = self.steps.iter().flat_map(|step| {
-            let calls = std::iter::once(&step.call).chain(&step.undo);
-            step.when.iter().chain(calls.flat_map(|c| c.args.iter().map(|(_, p)| p)))
+        let steps = self.steps.iter().flat_map(|step| {
+            step.when.iter().chain(&step.each).chain(&step.on).chain(step.calls().flat_map(Call::programs))
         });
+        let rest = self.refuses.iter().map(|r| &r.when).chain(self.own.iter().map(|own| &own.value));
+        let programs = steps.chain(rest).chain(&self.appears).chain(&self.vanishes);
         programs.fold(SlotSet::EMPTY, |set, p| set.union(p.reads.object))
     }
 }

@@ -1,40 +1,42 @@
-//! `[command.METHOD]` and `[effect.VERB]`: read, checked, compiled.
+//! `[command.METHOD]`: read, checked, compiled. Its rows are read in `read_rows.rs`, effects in `read_effect.rs`.
 
-use super::{
-    Argument, CommandMap, Dependence, Effect, Guard, GuardValue, Reply, StepKind,
-    effect::{Call, Step},
-};
+use super::{Argument, CommandMap, Dependence, Form, Fresh, Guard, GuardValue, Reply};
 use crate::{
     calls::Calls,
     cel::{Scope, compile, condition},
-    compile::union_path,
     data::{Fields, Item, Node, Table},
     flow::{Flow, Shape},
     lens::{Env, Lens, chain, constant, meets, split},
+    object::ObjectMap,
     protocol::faults,
+    render::Compiled,
     report::{Findings, Span, did_you_mean},
     schema::{NativeField, NativeMethod, NativeType, TypeId, TypeKind},
-    table::{Placed, RawRow, rows},
+    table::{Placed, RawObject, placed},
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 use union::{
-    Kind, Record, SlotSet, Value,
-    command::{Class, Code},
+    Kind, Record, Schema, SlotSet, Value,
+    command::Code,
     schema::{FieldSchema, MessageSchema},
 };
 
 /// What the tables of a protocol's commands are read with.
 pub(crate) struct Reading<'a> {
     pub env: &'a Env<'a>,
+    pub union: &'a Arc<Schema>,
     pub calls: Option<&'a Calls>,
+    pub raws: &'a BTreeMap<Arc<str>, RawObject>,
+    pub objects: &'a BTreeMap<Arc<str>, Arc<ObjectMap>>,
+    pub compiled: &'a Arc<Compiled>,
     pub findings: &'a mut Findings,
 }
 
-type Method<'a> = (TypeId, &'a NativeMethod);
+pub(super) type Method<'a> = (TypeId, &'a NativeMethod);
 
 impl<'a> Reading<'a> {
     /// The union command called `name`.
-    fn verb(&mut self, name: &Placed) -> Option<&'a MessageSchema> {
+    pub(super) fn verb(&mut self, name: &Placed) -> Option<&'a MessageSchema> {
         let union = self.env.union;
         let found = union.message(&name.0).filter(|m| m.command.is_some());
         if found.is_none() {
@@ -44,65 +46,136 @@ impl<'a> Reading<'a> {
         found
     }
 
-    /// Reads `[command.METHOD]`.
+    /// Reads `[command.METHOD]`, or `[command."Type.METHOD"]` where several types have the method.
     pub fn command(&mut self, name: &Arc<str>, span: Span, table: &Table) -> Option<CommandMap> {
         let mut fields = Fields::new(table, format!("[command.{name}]"));
         let on = fields.need_str("on", self.findings).map(|(t, s)| (t.clone(), s));
         let verb = fields.need_str("union", self.findings).map(|(t, s)| (t.clone(), s));
         let reply = fields.need_str("reply", self.findings).map(|(t, s)| (t.clone(), s));
-        let raw = fields.table("rows", self.findings).map(|t| rows(t, self.findings)).unwrap_or_default();
+        let raw = fields.table("rows", self.findings);
         let consts = fields.table("const", self.findings);
+        let edits = fields.table("edit", self.findings);
+        let ignored = fields.table("ignore", self.findings);
         let guards = fields.array("guard", self.findings);
         fields.finish(self.findings);
-        let (ty, method) = self.method(name, span, &on?)?;
+        let on = on?;
+        let method_name: Arc<str> = match name.rsplit_once('.') {
+            None => name.clone(),
+            Some((ty, method)) => {
+                if *ty != *on.0 {
+                    let message = format!("the key names the type `{ty}`, `on` the type `{}`", on.0);
+                    self.findings.error(span, message);
+                }
+                Arc::from(method)
+            }
+        };
+        let (ty, method) = self.method(&method_name, span, &on)?;
         let message = self.verb(&verb?)?;
         let schema = message.command.clone()?;
         let reply = self.reply(&reply?, method)?;
-        let mut rows = Vec::new();
-        for row in &raw {
-            rows.extend(self.argument(row, ty, method, message));
+        let rows = raw.map(|raw| self.arguments(raw, (ty, method), message)).unwrap_or_default();
+        let mut edit_maps = Vec::new();
+        for entry in edits.map_or(&[][..], |t| &t.entries) {
+            edit_maps.extend(self.edit(&entry.key, entry.key_span, &entry.value, (ty, method), message));
         }
+        let mut left_out = Vec::new();
+        for entry in ignored.map_or(&[][..], |t| &t.entries) {
+            self.parameter(&entry.key, entry.key_span, ty, method);
+            left_out.extend(
+                placed(&entry.value, "the reason", self.findings).map(|(why, _)| (entry.key.clone(), why)),
+            );
+        }
+        let (values, fresh) = self.consts(consts, message);
         for parameter in method.parameters.iter().filter(|p| !p.optional && !p.list) {
-            let covered = raw.iter().any(|r| r.path.split('.').next() == Some(&*parameter.name));
+            let reads = |path: &str| path.split('.').next() == Some(&*parameter.name);
+            let covered = raw.is_some_and(|t| t.entries.iter().any(|e| reads(&e.key)))
+                || edit_maps.iter().any(|e| reads(&e.path))
+                || left_out.iter().any(|(path, _)| reads(path));
             if !covered {
                 let message = format!("{name} requires the parameter `{}`; no row reads it", parameter.name);
                 self.findings.warning(span, message, None);
             }
         }
-        let mut values = Vec::new();
-        for entry in consts.map_or(&[][..], |t| &t.entries) {
-            let field = self.field(message, &entry.key, entry.key_span);
-            values.extend(field.and_then(|f| self.union_constant(f, &entry.value).map(|v| (f.slot, v))));
-        }
         let object_slot = message.fields.iter().find(|f| is_ref(f, schema.on)).map(|f| f.slot);
-        if !rows.iter().any(|r| Some(r.slot) == object_slot) {
+        let writes = |row: &Argument| match &row.form {
+            Form::Value { to, .. } => to.part.is_none() && Some(to.slot) == object_slot,
+            _ => false,
+        };
+        if !rows.iter().any(writes) {
             self.findings.error(
                 span,
                 format!(
-                    "no row of {name} says which {} it acts on: \"this\" = \"... | ref {}\"",
-                    schema.on, schema.on
+                    "no row of {} says which {} it acts on: \"this\" = \"... | ref {}\"",
+                    name, schema.on, schema.on
                 ),
             );
         }
         let scope = Scope::command(message.id, schema.on, self.env.union.kind(schema.on).id);
         let guards = guards.iter().filter_map(|g| self.guard(g, method, &scope)).collect();
-        let ids = rows.iter().any(|r: &Argument| r.chain.lenses.iter().any(|l| matches!(l, Lens::Ref)));
+        let ids = |row: &Argument| match &row.form {
+            Form::Value { chain, .. } => chain.lenses.iter().any(|l| matches!(l, Lens::Ref)),
+            Form::Named { .. } | Form::File { .. } => true,
+            Form::Items { .. } | Form::Types { .. } => false,
+        };
+        let dependence = if edit_maps.iter().any(super::device::DeviceEdit::needs_stored) {
+            Dependence::Object
+        } else if rows.iter().any(ids) || !fresh.is_empty() || !edit_maps.is_empty() {
+            Dependence::Ids
+        } else {
+            Dependence::Nothing
+        };
         Some(CommandMap {
-            method: name.clone(),
+            method: method_name,
             on_type: Arc::from(self.env.native.name(ty)),
             verb: Arc::from(message.name.as_str()),
             on: schema.on,
             reply,
-            dependence: if ids { Dependence::Ids } else { Dependence::Nothing },
+            dependence,
             at: Arc::from(self.findings.place(span)),
             message: message.id,
             slots: message.fields.len(),
             object_slot,
             rows,
             consts: values,
+            fresh,
+            edits: edit_maps,
+            ignored: left_out,
             guards,
             schema,
         })
+    }
+
+    /// `[command.X.const]`: values, and fields that get an id of their own: `{ fresh = "vm", from = "spec.uuid" }`.
+    fn consts(
+        &mut self,
+        table: Option<&Table>,
+        message: &'a MessageSchema,
+    ) -> (Vec<(union::Slot, Value)>, Vec<Fresh>) {
+        let (mut values, mut fresh) = (Vec::new(), Vec::new());
+        for entry in table.map_or(&[][..], |t| &t.entries) {
+            let Some(field) = self.field(message, &entry.key, entry.key_span) else { continue };
+            let Some(inner) = entry.value.as_table() else {
+                values.extend(self.union_constant(field, &entry.value).map(|v| (field.slot, v)));
+                continue;
+            };
+            let mut fields = Fields::new(inner, format!("`{}`", entry.key));
+            let word = fields.need_str("fresh", self.findings);
+            let from = fields.str("from", self.findings).map(|(t, _)| t.clone());
+            fields.finish(self.findings);
+            let Some((word, span)) = word else { continue };
+            match Kind::from_word(word) {
+                Some(kind) if is_ref(field, kind) => fresh.push(Fresh { to: field.slot, kind, from }),
+                Some(kind) => {
+                    let text = format!("`{}` of {} never names a {kind}", field.name, message.name);
+                    self.findings.error(span, text);
+                }
+                None => {
+                    let help = did_you_mean(word, Kind::ALL.iter().map(|k| k.word()));
+                    self.findings.error_help(span, format!("there is no kind `{word}`"), help);
+                }
+            }
+        }
+        (values, fresh)
     }
 
     fn method(&mut self, name: &str, span: Span, on: &Placed) -> Option<Method<'a>> {
@@ -146,7 +219,12 @@ impl<'a> Reading<'a> {
         None
     }
 
-    fn field(&mut self, message: &'a MessageSchema, name: &str, span: Span) -> Option<&'a FieldSchema> {
+    pub(super) fn field(
+        &mut self,
+        message: &'a MessageSchema,
+        name: &str,
+        span: Span,
+    ) -> Option<&'a FieldSchema> {
         let found = message.field(name);
         if found.is_none() {
             let help = did_you_mean(name, message.fields.iter().map(|f| f.name.as_str()));
@@ -159,90 +237,7 @@ impl<'a> Reading<'a> {
         found
     }
 
-    /// One row: a parameter's path, and the union field it becomes.
-    fn argument(
-        &mut self,
-        row: &RawRow,
-        ty: TypeId,
-        method: &'a NativeMethod,
-        message: &'a MessageSchema,
-    ) -> Option<Argument> {
-        let crate::table::Form::Field { text, span, .. } = &row.form else {
-            self.findings.error(row.span, "a command's row is a union field and its lenses");
-            return None;
-        };
-        let field = self.parameter(&row.path, row.path_span, ty, method)?;
-        let (name, words) = split(text);
-        let (path, shape) = match union_path(self.env.union, message.id, &name) {
-            Ok(found) => found,
-            Err((message, help)) => {
-                self.findings.error_help(*span, message, help);
-                return None;
-            }
-        };
-        let chain = chain(shape, &words, *span, self.env, self.findings)?;
-        if let Err((message, help)) = meets(&chain.shape, &field, self.env) {
-            self.findings.error_help(*span, message, help);
-            return None;
-        }
-        if let Some(lens) = chain.lenses.iter().find(|l| l.class() == crate::lens::Class::RenderOnly) {
-            self.findings.error(
-                *span,
-                format!("`{}` cannot be read backwards, so it has no place in a command", lens.name()),
-            );
-            return None;
-        }
-        let [slot] = path.as_slice() else {
-            self.findings.error(*span, "a command's row writes a field of the command itself, not of a part");
-            return None;
-        };
-        let at = Arc::from(self.findings.place(row.span));
-        Some(Argument { path: row.path.clone(), field, slot: *slot, chain, text: text.clone(), at })
-    }
-
-    /// The native field that an argument's path names.
-    fn parameter(
-        &mut self,
-        path: &str,
-        span: Span,
-        ty: TypeId,
-        method: &'a NativeMethod,
-    ) -> Option<NativeField> {
-        if path == "this" {
-            return Some(NativeField {
-                name: Arc::from("this"),
-                ty: NativeType::Ref(ty),
-                optional: false,
-                list: false,
-                since: method.since,
-            });
-        }
-        let mut names = path.split('.');
-        let first = names.next().unwrap_or("");
-        let Some(mut field) = method.parameters.iter().find(|p| &*p.name == first).cloned() else {
-            let help = did_you_mean(first, method.parameters.iter().map(|p| &*p.name).chain(["this"]));
-            self.findings.error_help(span, format!("{} has no parameter `{first}`", method.name), help);
-            return None;
-        };
-        for name in names {
-            let NativeType::Data(id) = field.ty else {
-                self.findings.error(span, format!("`{}` of `{path}` has no fields", field.name));
-                return None;
-            };
-            let optional = field.optional;
-            let Some(inner) = self.env.native.get(id).and_then(|t| t.field(name)) else {
-                let def = self.env.native.get(id);
-                let help = did_you_mean(name, def.iter().flat_map(|d| &d.fields).map(|f| &*f.name));
-                let message = format!("native type {} has no property `{name}`", self.env.native.name(id));
-                self.findings.error_help(span, message, help);
-                return None;
-            };
-            field = NativeField { optional: optional || inner.optional, ..inner.clone() };
-        }
-        Some(field)
-    }
-
-    fn union_constant(&mut self, field: &FieldSchema, item: &Item) -> Option<Value> {
+    pub(super) fn union_constant(&mut self, field: &FieldSchema, item: &Item) -> Option<Value> {
         let value = union_value(&Shape::of(field), item);
         if value.is_none() {
             let is = Shape::of(field).describe(self.env.native, self.env.union);
@@ -334,108 +329,9 @@ impl<'a> Reading<'a> {
             }
         }
     }
-
-    /// Reads `[effect.VERB]`.
-    pub fn effect(&mut self, name: &Arc<str>, span: Span, table: &Table) -> Option<Effect> {
-        let mut fields = Fields::new(table, format!("[effect.{name}]"));
-        let refused = fields.str("refused", self.findings).map(|(t, _)| t.clone());
-        let emulated = fields.str("emulated", self.findings).map(|(t, _)| t.clone());
-        let expect = fields.str("expect", self.findings);
-        let raw = fields.array("step", self.findings);
-        fields.finish(self.findings);
-        let message = self.verb(&(name.clone(), span))?;
-        let schema = message.command.clone()?;
-        if raw.is_empty() && refused.is_none() && emulated.is_none() {
-            self.findings.error(span, format!("[effect.{name}] needs steps, `refused` or `emulated`"));
-        }
-        if !raw.is_empty() && refused.is_some() {
-            self.findings.error(span, format!("[effect.{name}] is refused and so cannot have steps"));
-        }
-        let object = self.env.union.kind(schema.on).id;
-        let scope = Scope::command(message.id, schema.on, object);
-        let expect = expect.and_then(|(text, at)| {
-            condition(text, at, &Scope::object(object), self.env.union, self.findings)
-        });
-        let default = if matches!(schema.class, Class::Once | Class::OnceProbed) {
-            StepKind::Once
-        } else {
-            StepKind::Idempotent
-        };
-        let steps = raw.iter().filter_map(|s| self.step(s, &scope, default)).collect();
-        let object_slot = message.fields.iter().find(|f| is_ref(f, schema.on)).map(|f| f.slot);
-        let at = Arc::from(self.findings.place(span));
-        Some(Effect { verb: name.clone(), on: schema.on, refused, emulated, at, object_slot, expect, steps })
-    }
-
-    fn step(&mut self, item: &Item, scope: &Scope, default: StepKind) -> Option<Step> {
-        let Some(table) = item.as_table() else {
-            self.findings.error(item.span, "a step is a table");
-            return None;
-        };
-        let mut fields = Fields::new(table, "a step");
-        let when = fields.str("when", self.findings);
-        let name = fields.need_str("call", self.findings);
-        let args = fields.table("args", self.findings);
-        let once = fields.bool("once", self.findings);
-        let undo = fields.table("undo", self.findings);
-        fields.finish(self.findings);
-        let when = match when {
-            None => None,
-            Some((text, span)) => Some(condition(text, span, scope, self.env.union, self.findings)?),
-        };
-        let call = self.call(name?, args, scope);
-        let undo = undo.and_then(|table| {
-            let mut fields = Fields::new(table, "`undo`");
-            let name = fields.need_str("call", self.findings);
-            let args = fields.table("args", self.findings);
-            fields.finish(self.findings);
-            Some(self.call(name?, args, scope))
-        });
-        let is = match once {
-            None => default,
-            Some(true) => StepKind::Once,
-            Some(false) => StepKind::Idempotent,
-        };
-        let at = Arc::from(self.findings.place(item.span));
-        Some(Step { when, call, undo, is, at })
-    }
-
-    fn call(&mut self, (name, span): (&Arc<str>, Span), args: Option<&Table>, scope: &Scope) -> Call {
-        let known = self.calls.map(|calls| calls.arguments(name));
-        if let Some(None) = known {
-            let help = self.calls.and_then(|c| did_you_mean(name, c.names()));
-            self.findings.error_help(span, format!("the target has no call `{name}`"), help);
-        }
-        let mut out = Vec::new();
-        for entry in args.map_or(&[][..], |t| &t.entries) {
-            if let Some(Some(known)) = &known
-                && !known.contains(&&*entry.key)
-            {
-                let help = did_you_mean(&entry.key, known.iter().copied())
-                    .or_else(|| Some(format!("arguments: {}", known.join(", "))));
-                self.findings.error_help(
-                    entry.key_span,
-                    format!("{name} has no argument `{}`", entry.key),
-                    help,
-                );
-            }
-            let text = match &entry.value.node {
-                Node::Str(text) => text.clone(),
-                Node::Int(n) => Arc::from(n.to_string()),
-                Node::Bool(b) => Arc::from(b.to_string()),
-                _ => {
-                    self.findings.error(entry.value.span, "an argument is an expression");
-                    continue;
-                }
-            };
-            let program = compile(&text, entry.value.span, scope, self.env.union, self.findings);
-            out.extend(program.map(|p| (entry.key.clone(), p)));
-        }
-        Call { name: name.clone(), args: out }
-    }
 }
 
-fn is_ref(field: &FieldSchema, kind: Kind) -> bool {
+pub(super) fn is_ref(field: &FieldSchema, kind: Kind) -> bool {
     matches!(&field.ty, union::FieldType::Ref(kinds) if kinds.contains(&kind)) && !field.repeated
 }
 
@@ -491,7 +387,7 @@ pub(crate) fn union_record(
     record
 }
 
-fn parts(
+pub(crate) fn parts(
     union: &union::Schema,
     part: &MessageSchema,
     list: bool,

@@ -29,15 +29,18 @@ fn machine(name: &str) -> NativeValue {
 fn lifts_arguments_by_the_schema() {
     let bundle = demo();
     let map = bundle.protocol("demo").unwrap().command("Start_Task").unwrap();
-    let record = map.lift(&Args(vec![("this", machine("vm-1"))]), &Ids).unwrap();
+    let record = map.lift(&Args(vec![("this", machine("vm-1"))]), &Ids, None).unwrap();
     assert_eq!(map.object(&record), Some(id(Kind::Vm, 1)));
-    assert_eq!(map.lift(&Args(vec![]), &Ids).unwrap_err(), LiftError::Missing { path: Arc::from("this") });
+    assert_eq!(
+        map.lift(&Args(vec![]), &Ids, None).unwrap_err(),
+        LiftError::Missing { path: Arc::from("this") }
+    );
     assert!(matches!(
-        map.lift(&Args(vec![("this", machine("vm-9"))]), &Ids),
+        map.lift(&Args(vec![("this", machine("vm-9"))]), &Ids, None),
         Err(LiftError::NoObject { .. })
     ));
     let text = NativeValue::Text("vm-1".into());
-    assert!(matches!(map.lift(&Args(vec![("this", text)]), &Ids), Err(LiftError::BadValue { .. })));
+    assert!(matches!(map.lift(&Args(vec![("this", text)]), &Ids, None), Err(LiftError::BadValue { .. })));
 }
 
 #[test]

@@ -269,5 +269,7 @@ fn empty_object() -> &'static RawObject {
         is_abstract: true,
         rows: Vec::new(),
         whens: Vec::new(),
+        reads: None,
+        new: None,
     })
 }

@@ -11,6 +11,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use union::{Kind, Schema, Value};
 
 /// What rows are checked against.
+#[derive(Clone, Copy)]
 pub(crate) struct Env<'a> {
     pub native: &'a NativeSchema,
     pub union: &'a Schema,

@@ -58,7 +58,7 @@ impl Rules for BundleRules {
 
     fn guard(&self, command: &Command, object: &Record, around: &Inventory) -> Result<(), Cause> {
         let protocol = self.bundle.protocol(&command.origin.protocol);
-        match protocol.and_then(|p| p.command(&command.origin.method)) {
+        match protocol.and_then(|p| p.command_to(&command.origin.method, &command.verb)) {
             Some(map) => map.guard(&command.body, object, &Facts(around)),
             None => Ok(()),
         }
