@@ -271,9 +271,11 @@ impl Target for Libvirt {
         let procedure = self.calls.find(&call.call).ok_or_else(unsupported)?.clone();
         let mut args = call.args.clone();
         let connection = self.connection(deadline).await?;
+        let api = Api { connection: connection.clone(), patience: self.config.patience };
+        let editing = Editing::new(self, api, object, deadline)?;
+        editing.names_free(call).await?;
         if let Some(script) = &call.script {
-            let api = Api { connection: connection.clone(), patience: self.config.patience };
-            let document = Editing::new(self, api, object, deadline)?.argument(call, script).await?;
+            let document = editing.argument(call, script).await?;
             let Some(document) = document else { return Ok(Value::Absent) };
             args.push((script.argument.clone(), document));
         }

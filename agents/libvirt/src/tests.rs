@@ -2,6 +2,7 @@
 
 mod claims;
 mod edit;
+mod hot;
 mod lane;
 mod native;
 mod rig;

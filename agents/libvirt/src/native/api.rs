@@ -8,6 +8,8 @@ use wire::xdr::XdrValue;
 
 /// `VIR_ERR_NO_SUPPORT`: this driver does not have the call.
 pub const NO_SUPPORT: i64 = 3;
+/// `VIR_ERR_DOM_EXIST`.
+pub const EXISTS: i64 = 28;
 /// `VIR_ERR_NO_DOMAIN`.
 pub const NO_DOMAIN: i64 = 42;
 /// `VIR_ERR_NO_NETWORK`.
@@ -208,6 +210,15 @@ impl Api {
     /// The domain with this uuid; `None`: there is none.
     pub async fn domain(&self, uuid: Uuid) -> Result<Option<Handle>, CallError> {
         self.lookup("DOMAIN_LOOKUP_BY_UUID", "dom", uuid, NO_DOMAIN).await
+    }
+
+    /// The domain with this name; `None`: there is none.
+    pub async fn domain_named(&self, name: &str) -> Result<Option<Handle>, CallError> {
+        match self.call("DOMAIN_LOOKUP_BY_NAME", vec![("name", XdrValue::text(name))]).await {
+            Ok(answer) => Ok(answer.get("dom").and_then(Handle::from_value)),
+            Err(error) if error.native_code() == Some(NO_DOMAIN) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The network with this uuid; `None`: there is none.

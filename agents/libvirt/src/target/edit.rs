@@ -21,7 +21,7 @@ use crate::{
     fault,
     inventory::{Names, get},
     native::{
-        api::{Api, Handle, NO_DOMAIN},
+        api::{Api, EXISTS, Handle, NO_DOMAIN},
         call::CallError,
     },
 };
@@ -69,6 +69,14 @@ fn unasked(target: &Libvirt, error: CallError) -> TargetError {
 
 fn bad(error: &BadScript) -> TargetError {
     TargetError::Failed { code: 0, means: Some(error.code()), message: error.to_string() }
+}
+
+fn exists(there: &Handle) -> TargetError {
+    TargetError::Failed {
+        code: EXISTS,
+        means: Some(Code::Duplicate),
+        message: format!("libvirt has a domain `{}` with uuid {} already", there.name, there.uuid),
+    }
 }
 
 fn form(script: &Script, why: &'static str) -> BadScript {
@@ -194,7 +202,14 @@ impl<'a> Editing<'a> {
     /// A new domain's document.
     async fn fragment(&self, script: &Script) -> Result<String, TargetError> {
         let rows = self.target.reader.rows();
-        let want = self.wanted(script).map_err(|e| bad(&e))?;
+        let (vm, want) = self.wanted(script).map_err(|e| bad(&e))?;
+        // Defining it again would overwrite what is there.
+        if let Some(there) = self.domain(vm.uuid).await? {
+            return Err(exists(&there));
+        }
+        if let Some(name) = get(self.target.reader.inventory().schema(), &want, "name").as_str() {
+            self.unnamed(name, vm.uuid).await?;
+        }
         let asked = self.target.reader.host_answers(&self.api).await;
         let answers = asked.map_err(|e| unasked(self.target, e))?;
         let offer = Offer::read(answers.capabilities.as_deref().unwrap_or_default());
@@ -203,7 +218,8 @@ impl<'a> Editing<'a> {
     }
 
     /// What a new domain is to be.
-    fn wanted(&self, script: &Script) -> Result<Record, BadScript> {
+    fn wanted(&self, script: &Script) -> Result<(ObjectId, Record), BadScript> {
+        let rows = self.target.reader.rows();
         let schema = self.target.reader.inventory().schema();
         let mut want = schema.kind(Kind::Vm).record();
         let uuid = create::uuid(script).or((self.object.kind == Kind::Vm).then_some(self.object.uuid));
@@ -211,7 +227,13 @@ impl<'a> Editing<'a> {
         let vm = ObjectId::new(Kind::Vm, uuid);
         for change in self.scripting().changes(script, vm, &want.clone(), Aim::Make)? {
             match change {
-                Change::Set { field, value } => want.set(field, value),
+                Change::Set { field, value } if value.is_absent() || rows.writes(field) => {
+                    want.set(field, value);
+                }
+                Change::Set { field, .. } => {
+                    let name = schema.kind(Kind::Vm).field_at(field).map_or("?", |f| f.name.as_str());
+                    return Err(mapping::edit::Refusal::ReadOnly { field: name.to_owned() }.into());
+                }
                 Change::Add { field, item } => {
                     let mut items: Vec<Value> = want.get(field).items().to_vec();
                     items.push(Value::record(item));
@@ -223,7 +245,24 @@ impl<'a> Editing<'a> {
             }
         }
         crate::inventory::set(schema, &mut want, "uuid", uuid.to_string());
-        Ok(want)
+        Ok((vm, want))
+    }
+
+    /// A call that names a domain needs a name that no other has; libvirt's own words for that have no number of their own.
+    ///
+    /// # Errors
+    /// Another has it, or libvirt did not answer.
+    pub(super) async fn names_free(&self, call: &NativeCall) -> Result<(), TargetError> {
+        let name = call.args.iter().find(|(name, _)| **name == *"new_name");
+        match name.and_then(|(_, value)| value.as_str()) {
+            Some(name) => self.unnamed(name, self.object.uuid).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn unnamed(&self, name: &str, but: Uuid) -> Result<(), TargetError> {
+        let found = self.api.domain_named(name).await.map_err(|e| unasked(self.target, e))?;
+        found.filter(|there| there.uuid != but).map_or(Ok(()), |there| Err(exists(&there)))
     }
 
     /// Whether libvirt already says what the call would make of it; `None`: the call is not one that can be looked for.

@@ -4,18 +4,19 @@
 //! The first time all is put at once, so that whoever watches sees a host with what is on it, not one VM after the other arrive.
 
 mod figures;
+mod places;
 
 use crate::{
     inventory::{
         Names, document,
         domain::{self, Surroundings},
-        get, host, network, owned, pool, set, snapshot,
+        get, host, owned, snapshot,
         stats::Sample,
     },
     native::{
         api::{Api, Handle, Sizes},
         call::CallError,
-        uri::{Transport, Uri},
+        uri::Uri,
     },
     tables::Tables,
 };
@@ -226,140 +227,6 @@ impl Reader {
         *self.answers.write() = None;
     }
 
-    /// Reads the host and what VMs refer to. What is no longer named is removed, VMs apart.
-    pub async fn surroundings(&self, api: &Api) -> Result<Places, CallError> {
-        let answers = self.host_answers(api).await?;
-        let names = Names::new(&self.target, &answers.node.hostname, &self.uri.name);
-        let before = self.names.write().replace(names.clone());
-        if before.is_some_and(|before| before.host() != names.host()) {
-            tracing::warn!(target = %self.target, "another host answers at this target's address");
-        }
-        let address = match &self.uri.transport {
-            Transport::Unix(_) => None,
-            Transport::Tcp { host, .. } | Transport::Tls { host, .. } => host.parse().ok(),
-        };
-        let mut record = host::lift(&self.schema, &answers, address);
-        let mut seen = Vec::new();
-        let mut around =
-            Surroundings { cpu_mhz: answers.node.mhz, cpus: answers.node.cpus, ..Surroundings::default() };
-        for net in api.networks().await? {
-            seen.extend(self.read_network(api, &names, &net, &mut around).await?);
-        }
-        for pool in api.pools().await? {
-            seen.extend(self.read_pool(api, &names, &pool, &mut around).await?);
-        }
-        around.pools.sort_by(|a, b| a.name.cmp(&b.name));
-        let refs = |kind| {
-            Value::list(
-                seen.iter().map(|(id, _)| *id).filter(|id: &ObjectId| id.kind == kind).map(Value::Ref),
-            )
-        };
-        set(&self.schema, &mut record, "network_ids", refs(Kind::Network));
-        set(&self.schema, &mut record, "storage_pool_ids", refs(Kind::StoragePool));
-        // Figures are the counters', not these answers'.
-        let figures = ["cpu_usage_mhz", "memory_usage_bytes", "uptime_s", "boot_time_ms"];
-        let slots = owned(&self.schema, Kind::Host, &figures);
-        self.held.write().insert(names.host());
-        self.apply(vec![Put::Part(names.host(), record, slots)]);
-        let ids: FxHashSet<ObjectId> = seen.iter().map(|(id, _)| *id).collect();
-        self.put(seen);
-        let (bridges, changed) = self.replace_around(around, &names);
-        let domains = api.domains().await?;
-        let gone: Vec<ObjectId> = [Kind::Host, Kind::Network, Kind::StoragePool, Kind::Volume]
-            .into_iter()
-            .flat_map(|kind| self.held(kind))
-            .filter(|id| !ids.contains(id) && !bridges.contains(id) && *id != names.host())
-            .collect();
-        let revision = self.remove(&gone);
-        Ok(Places { domains, changed, revision })
-    }
-
-    /// Takes over what was read; plain bridges, which only domains name, stay known as long as no network has them.
-    fn replace_around(&self, mut next: Surroundings, names: &Names) -> (FxHashSet<ObjectId>, bool) {
-        let mut around = self.around.write();
-        let mut kept = FxHashSet::default();
-        for (name, id) in &around.bridges {
-            if *id == names.bridge(name) && !next.bridges.contains_key(name) {
-                next.bridges.insert(name.clone(), *id);
-                kept.insert(*id);
-            }
-        }
-        let changed = **around != next;
-        *around = Arc::new(next);
-        (kept, changed)
-    }
-
-    async fn read_network(
-        &self,
-        api: &Api,
-        names: &Names,
-        net: &Handle,
-        around: &mut Surroundings,
-    ) -> Result<Option<(ObjectId, Record)>, CallError> {
-        let (xml, flags) = match api.network_facts(net).await {
-            Ok(facts) => facts,
-            // It went between the list and the question.
-            Err(CallError::Native(_)) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let id = names.network(net.uuid);
-        let Some(record) =
-            self.readable(network::lift(&self.schema, names.host(), &xml, flags), "network", &net.name)
-        else {
-            return Ok(None);
-        };
-        around.networks.insert(net.name.to_string(), id);
-        if let Some(bridge) = get(&self.schema, &record, "bridge").as_str() {
-            around.bridges.insert(bridge.to_owned(), id);
-        }
-        Ok(Some((id, record)))
-    }
-
-    async fn read_pool(
-        &self,
-        api: &Api,
-        names: &Names,
-        native: &Handle,
-        around: &mut Surroundings,
-    ) -> Result<Vec<(ObjectId, Record)>, CallError> {
-        let (xml, sizes, flags) = match api.pool_facts(native).await {
-            Ok(facts) => facts,
-            Err(CallError::Native(_)) => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
-        let lifted = pool::lift(&self.schema, names.host(), &xml, sizes, flags);
-        let Some(record) = self.readable(lifted, "pool", &native.name) else { return Ok(Vec::new()) };
-        let id = names.pool(native.uuid);
-        let text =
-            |record: &Record, field: &str| get(&self.schema, record, field).as_str().map(str::to_owned);
-        let [active, ..] = flags;
-        around.pools.push(domain::Pool {
-            id,
-            name: native.name.to_string(),
-            path: text(&record, "path"),
-            active,
-            directory: text(&record, "backing").is_some_and(|backing| self.tables.directory(&backing)),
-        });
-        let mut read = vec![(id, record)];
-        if active {
-            for volume in api.volumes(native).await? {
-                let (id, record) = pool::volume(&self.schema, &self.tables, names, native.uuid, &volume);
-                if let Some(path) = text(&record, "path") {
-                    around.by_name.insert((native.name.to_string(), volume.name.to_string()), path.clone());
-                    let known = domain::Volume {
-                        id,
-                        pool: names.pool(native.uuid),
-                        path: path.clone(),
-                        sizes: volume.sizes,
-                    };
-                    around.volumes.insert(path, known);
-                }
-                read.push((id, record));
-            }
-        }
-        Ok(read)
-    }
-
     fn readable<T, E: std::fmt::Display>(&self, read: Result<T, E>, what: &str, name: &str) -> Option<T> {
         read.inspect_err(
             |error| tracing::warn!(target = %self.target, what, name, %error, "a description cannot be read"),
@@ -519,19 +386,6 @@ impl Reader {
     /// A lifecycle event said that the domain started.
     pub fn note_start(&self, uuid: Uuid) {
         self.started.lock().insert(uuid, self.clock.now_ms());
-    }
-
-    fn note_bridges(&self, names: &Names, root: wire::xml::Element<'_>) {
-        for bridge in domain::bridges(root) {
-            let id = names.bridge(bridge);
-            let mut around = self.around.write();
-            if around.bridges.contains_key(bridge) {
-                continue;
-            }
-            Arc::make_mut(&mut around).bridges.insert(bridge.to_owned(), id);
-            drop(around);
-            self.put(vec![(id, network::bridge(&self.schema, names.host(), bridge))]);
-        }
     }
 
     /// Sizes of the disks that no pool knows. Of a running VM libvirt asks its hypervisor's process, which may hang: then the sizes

@@ -71,18 +71,18 @@ impl Bench {
         }
     }
 
-    async fn perform(&self, vm: ObjectId, call: &NativeCall) -> Result<(), TargetError> {
+    pub async fn perform(&self, vm: ObjectId, call: &NativeCall) -> Result<(), TargetError> {
         let progress: Progress = Arc::new(|_| {});
         let until = Instant::now() + Duration::from_secs(30);
         self.target.perform(vm, call, until, progress).await.map(drop)
     }
 
-    async fn effective(&self, vm: ObjectId, call: &NativeCall) -> Option<bool> {
+    pub async fn effective(&self, vm: ObjectId, call: &NativeCall) -> Option<bool> {
         self.target.effective(vm, call, Instant::now() + Duration::from_secs(30)).await.unwrap()
     }
 
     /// Makes a call that is not effective before and is after, and reads the VM again.
-    async fn make(&self, vm: ObjectId, call: &NativeCall) {
+    pub async fn make(&self, vm: ObjectId, call: &NativeCall) {
         assert_eq!(self.effective(vm, call).await, Some(false), "before {call:?}");
         self.perform(vm, call).await.unwrap_or_else(|e| panic!("{call:?}: {e}"));
         assert_eq!(self.effective(vm, call).await, Some(true), "after {call:?}");
@@ -226,8 +226,18 @@ async fn a_domain_is_made_from_nothing_renamed_and_undefined() {
         },
         ScriptChange::Add { list: "cdroms".into(), item: bench.item("Cdrom", &[]) },
     ];
-    bench.make(vm, &bench.edit(vm, "DomainDefineXMLFlags", "new", 0, changes)).await;
+    let create = bench.edit(vm, "DomainDefineXMLFlags", "new", 0, changes);
+    bench.make(vm, &create).await;
     assert!(bench.target.holds(vm));
+    let other = ObjectId::derived(Kind::Vm, &["other"]);
+    for id in [vm, other] {
+        let error = bench.perform(id, &create).await.unwrap_err();
+        assert_eq!(error.cause().code, Code::Duplicate, "{error}");
+    }
+    let unknown =
+        bench.edit(other, "DomainDefineXMLFlags", "new", 0, vec![set("name", "x"), set("template", true)]);
+    let error = bench.perform(other, &unknown).await.unwrap_err();
+    assert_eq!(error.cause().code, Code::NotSupported, "{error}");
     assert_eq!(bench.field(vm, "name"), Value::str("fresh"));
     assert_eq!(bench.field(vm, "accelerator"), Value::str("qemu"));
     assert_eq!(
@@ -245,6 +255,10 @@ async fn a_domain_is_made_from_nothing_renamed_and_undefined() {
     };
     bench.make(vm, &plain("DomainRename", &[("new_name", Value::str("older"))])).await;
     assert_eq!(bench.field(vm, "name"), Value::str("older"));
+    rig.define(&bios_guest("taken"));
+    let taken = plain("DomainRename", &[("new_name", Value::str("taken"))]);
+    let error = bench.perform(vm, &taken).await.unwrap_err();
+    assert_eq!(error.cause().code, Code::Duplicate, "{error}");
     let undefine = plain("DomainUndefineFlags", &[("flags", Value::Int(1 | 2 | 4))]);
     assert_eq!(bench.effective(vm, &undefine).await, Some(false));
     bench.perform(vm, &undefine).await.unwrap();

@@ -312,6 +312,7 @@ async fn a_bridge_that_is_no_network_is_shown_as_one() {
             assert_eq!(b.field(bridge, field), value, "{field}");
         }
         assert_eq!(b.field(vm, "network_ids"), Value::list([Value::Ref(bridge)]));
+        assert_eq!(b.field(host, "network_ids"), Value::list([Value::Ref(bridge)]));
         assert!(b.target.holds(bridge));
     };
     shown(&bench);
