@@ -174,8 +174,14 @@ impl Owner {
             self.end_task(task, &outcome);
         }
         tracing::info!(command = %job.id, verb = %job.verb, object = %command.object, outcome = ?outcome, "a command ended");
+        // Nothing was done, and the engine sends it again with another plan: it is not known from now on.
+        let anew = matches!(&outcome, Outcome::Refused(cause) if cause.code == Code::Changed);
         job.load.outcome.send_replace(Some(outcome));
-        lanes.ended.push_back(job.id);
+        if anew {
+            lanes.known.remove(&job.id);
+        } else {
+            lanes.ended.push_back(job.id);
+        }
         while lanes.ended.len() > self.limits.ended {
             if let Some(oldest) = lanes.ended.pop_front() {
                 lanes.known.remove(&oldest);
