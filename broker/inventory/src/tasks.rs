@@ -200,8 +200,11 @@ impl Tasks {
     pub fn abandon(&self, restored: &[(CommandId, ObjectId)], goes_on: impl Fn(CommandId) -> bool) -> usize {
         let message = "the program was started anew before this began; nothing was done, ask again";
         let cause = Cause::new(union::command::Code::Cancelled, message);
-        let left = restored.iter().filter(|(command, _)| !goes_on(*command));
-        left.map(|(_, task)| self.failed(*task, &cause)).count()
+        let left: Vec<_> = restored.iter().filter(|(command, _)| !goes_on(*command)).collect();
+        for (_, task) in &left {
+            self.failed(*task, &cause);
+        }
+        left.len()
     }
 
     /// A task for a command that waits for its turn.

@@ -32,6 +32,10 @@ row! {
         7 modified_ms: i64,
         /// When its target said it was gone; 0: it is there.
         8 gone_ms: i64,
+        /// The agent's target that holds it; empty: none.
+        9 target: Arc<str>,
+        /// The protocol spoken to that target.
+        10 protocol: Arc<str>,
     }
 }
 

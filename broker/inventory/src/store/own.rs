@@ -7,10 +7,10 @@
 //!
 //! A layer survives every put, also the removal of its object: one that comes back is shown as the broker has it.
 
-use super::{Inventory, Put};
+use super::{Entry, Inventory, Put};
 use crate::merge::same;
 use rustc_hash::FxHashMap;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 use union::{FieldType, Kind, ObjectId, Record, Schema, Slot, SlotSet, Value, command::Revision};
 
 /// One field: both values.
@@ -134,6 +134,20 @@ impl Inventory {
     /// The broker's own values of an object, by slot.
     pub fn own(&self, id: ObjectId) -> Vec<(Slot, Value)> {
         self.state.read().layers.get(id)
+    }
+
+    /// An object as its target says it is, without what the broker lays over it.
+    pub fn beneath(&self, id: ObjectId) -> Option<Entry> {
+        let state = self.state.read();
+        let mut entry = state.entries.get(&id)?.clone();
+        if let Some(layer) = state.layers.of.get(&id) {
+            let mut record = Record::clone(&entry.record);
+            for (slot, laid) in layer {
+                record.set(*slot, laid.under.clone());
+            }
+            entry.record = Arc::new(record);
+        }
+        Some(entry)
     }
 
     /// The objects of which the broker says something itself, ordered.

@@ -129,6 +129,8 @@ impl Rooms {
                     created_ms: 1,
                     modified_ms: n as i64,
                     gone_ms: 0,
+                    target: "t".into(),
+                    protocol: "sim".into(),
                 };
                 now(facts::Facts::new(shared).put(&[fact], epoch)).unwrap();
             }

@@ -194,6 +194,8 @@ fn an_older_fact_never_replaces_a_newer_one() {
         created_ms: 1,
         modified_ms: 1,
         gone_ms,
+        target: "t".into(),
+        protocol: "sim".into(),
     };
     assert_eq!(now(facts.put(&[fact(1, 1, 5, 0), fact(2, 1, 5, 0)], E)).unwrap(), 2);
     assert_eq!(now(facts.put(&[fact(1, 1, 4, 0), fact(2, 1, 6, 9)], E)).unwrap(), 1);

@@ -1,0 +1,206 @@
+//! Id maps of fronts, over the store's.
+//!
+//! ```text
+//! IdMap.natives ─▶ give ─▶ store ─ ok ─▶ shown
+//!                            └─ Leased, none left ─▶ Lender (the engine, 1 s) ─▶ hold ─▶ again │ away: the objects are not shown yet
+//! Leased, less than half a block left ─▶ the lender is asked in the background
+//! ```
+//!
+//! The view of a map says whose it is: `fleet` is the engine's alone; the view of one host is its agent's (`host:<agent>` for example), who
+//! hands each pair to the engine through its outbox.
+
+use async_trait::async_trait;
+use inventory::idmap::{Durable, NotKept, Taken};
+use parking_lot::Mutex;
+use rustc_hash::FxHashSet;
+use std::{fmt::Debug, sync::Arc, time::Duration};
+use store::{
+    Epoch,
+    idmap::{Block, Given, IdError, IdMap},
+};
+use tokio::runtime::Handle;
+use union::{Clock, ObjectId, pb};
+
+/// Numbers leased at a time.
+pub const BLOCK: u64 = 1_000;
+/// How long a front waits for the engine when no number is left.
+const WAIT: Duration = Duration::from_secs(1);
+/// Forms of one batch that may run out of numbers before it is given up.
+const FORMS: usize = 64;
+
+/// Who leases numbers: the engine, by its verb `ids`.
+#[async_trait]
+pub trait Lender: Send + Sync + Debug {
+    /// A block of numbers that only this agent gives out.
+    ///
+    /// # Errors
+    /// Why there is none, in words.
+    async fn lease(&self, wanted: pb::LeaseIds) -> Result<pb::LeasedIds, String>;
+}
+
+/// An id map of a front, kept in the store.
+#[derive(Debug)]
+pub struct Kept {
+    map: Arc<IdMap>,
+    epoch: Epoch,
+    clock: Arc<dyn Clock>,
+    leased: Option<Arc<Leased>>,
+}
+
+/// What an agent's map needs besides.
+#[derive(Debug)]
+struct Leased {
+    map: Arc<IdMap>,
+    epoch: Epoch,
+    agent: Arc<str>,
+    lender: Arc<dyn Lender>,
+    /// Forms that are being asked for.
+    asking: Mutex<FxHashSet<Arc<str>>>,
+}
+
+impl Kept {
+    /// A map whose numbers are counted: the engine's own.
+    pub fn counted(map: Arc<IdMap>, epoch: Epoch, clock: Arc<dyn Clock>) -> Arc<Kept> {
+        Arc::new(Kept { map, epoch, clock, leased: None })
+    }
+
+    /// A map of `agent`, whose numbers the engine leases.
+    pub fn leased(
+        map: Arc<IdMap>,
+        epoch: Epoch,
+        clock: Arc<dyn Clock>,
+        agent: &str,
+        lender: Arc<dyn Lender>,
+    ) -> Arc<Kept> {
+        let leased = Leased {
+            map: Arc::clone(&map),
+            epoch,
+            agent: Arc::from(agent),
+            lender,
+            asking: Mutex::default(),
+        };
+        Arc::new(Kept { map, epoch, clock, leased: Some(Arc::new(leased)) })
+    }
+
+    /// The fast copy of it, for a front.
+    pub fn id_map(self: &Arc<Kept>) -> Arc<inventory::IdMap> {
+        let (protocol, view) = (Arc::clone(self.map.protocol()), Arc::clone(self.map.view()));
+        Arc::new(inventory::IdMap::durable(&protocol, &view, Arc::clone(self) as Arc<dyn Durable>))
+    }
+
+    /// Asks for numbers of these forms ahead of their first use.
+    ///
+    /// # Errors
+    /// Why there are none, in words.
+    pub async fn prepare(&self, forms: &[&str]) -> Result<(), String> {
+        let Some(leased) = &self.leased else { return Ok(()) };
+        for form in forms {
+            if self.map.remaining(form) == 0 {
+                leased.refill(&Arc::from(*form)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn natives(&self, wanted: &[(ObjectId, &str)]) -> Result<Vec<Arc<str>>, IdError> {
+        let mut tries = 0;
+        loop {
+            match super::wait(self.map.natives(wanted, self.epoch)) {
+                Err(IdError::Exhausted { form }) if tries < FORMS => {
+                    tries += 1;
+                    let leased = self.leased.as_ref().filter(|leased| leased.refill_now(&form));
+                    leased.ok_or(IdError::Exhausted { form })?;
+                }
+                given => return given,
+            }
+        }
+    }
+}
+
+impl Leased {
+    /// Asks for a block and holds it.
+    async fn refill(&self, form: &Arc<str>) -> Result<(), String> {
+        let wanted = pb::LeaseIds {
+            protocol: self.map.protocol().to_string(),
+            view: self.map.view().to_string(),
+            form: form.to_string(),
+            count: BLOCK,
+        };
+        let pb::LeasedIds { first, count } = self.lender.lease(wanted).await?;
+        let end = first.checked_add(count).ok_or("the engine leased more numbers than there are")?;
+        let block = Block { form: Arc::clone(form), agent: Arc::clone(&self.agent), first, end, next: first };
+        self.map.hold(block, self.epoch).await.map_err(|error| error.to_string())
+    }
+
+    /// The same in this thread; whether there are numbers now. Where no other thread could answer meanwhile, they come later.
+    fn refill_now(self: &Arc<Leased>, form: &Arc<str>) -> bool {
+        let Ok(handle) = Handle::try_current() else { return false };
+        if !super::may_wait() {
+            self.refill_later(&handle, form);
+            return false;
+        }
+        let asked = async { tokio::time::timeout(WAIT, self.refill(form)).await };
+        let why = match tokio::task::block_in_place(|| handle.block_on(asked)) {
+            Ok(Ok(())) => return true,
+            Ok(Err(why)) => why,
+            Err(_) => format!("the engine did not answer within {} s", WAIT.as_secs()),
+        };
+        tracing::warn!(%form, why, "no numbers are left; objects of this kind are shown when the engine leases more");
+        self.refill_later(&handle, form);
+        false
+    }
+
+    fn refill_later(self: &Arc<Leased>, handle: &Handle, form: &Arc<str>) {
+        if !self.asking.lock().insert(Arc::clone(form)) {
+            return;
+        }
+        let (me, form) = (Arc::clone(self), Arc::clone(form));
+        handle.spawn(async move {
+            let asked = me.refill(&form).await;
+            me.asking.lock().remove(&form);
+            if let Err(why) = asked {
+                tracing::debug!(%form, why, "no numbers were leased ahead");
+            }
+        });
+    }
+
+    /// After numbers were given out.
+    fn look_ahead(self: &Arc<Leased>, forms: impl Iterator<Item = Arc<str>>) {
+        let Ok(handle) = Handle::try_current() else { return };
+        let forms: FxHashSet<Arc<str>> = forms.filter(|form| form.contains("{n}")).collect();
+        for form in forms.iter().filter(|form| self.map.remaining(form) < BLOCK / 2) {
+            self.refill_later(&handle, form);
+        }
+    }
+}
+
+fn not_kept(error: IdError) -> NotKept {
+    match error {
+        IdError::Taken { native, by, wanted } => Taken { native, by, wanted }.into(),
+        IdError::Forked { id, known, .. } => Taken { native: known, by: id, wanted: id }.into(),
+        other => NotKept::Store(other.to_string()),
+    }
+}
+
+impl Durable for Kept {
+    fn give(&self, wanted: &[(ObjectId, &str)]) -> Result<Vec<Arc<str>>, NotKept> {
+        let natives = self.natives(wanted).map_err(not_kept)?;
+        if let Some(leased) = &self.leased {
+            leased.look_ahead(wanted.iter().map(|(_, form)| Arc::from(*form)));
+        }
+        Ok(natives)
+    }
+
+    fn fix(&self, id: ObjectId, native: &str) -> Result<Arc<str>, NotKept> {
+        super::wait(self.map.fix(id, native, self.epoch)).map_err(not_kept)
+    }
+
+    fn retire(&self, id: ObjectId) -> Result<(), NotKept> {
+        super::wait(self.map.retire(id, self.clock.now_ms(), self.epoch)).map_err(|e| not_kept(e.into()))
+    }
+
+    fn all(&self) -> Vec<(ObjectId, Arc<str>, bool)> {
+        let pairs = self.map.pairs().into_iter();
+        pairs.map(|Given { id, pair }| (id, pair.native, pair.retired_ms != 0)).collect()
+    }
+}

@@ -1,0 +1,178 @@
+//! Tasks over restarts.
+//!
+//! ```text
+//! keep ─▶ queue: each task once, its last state ─▶ writer: all that is there in one commit
+//!            └─ stage(command): the command's task goes into the commit of its intent too, so it is never younger than the intent
+//! start: load ─▶ Tasks::restore ─▶ of live ones the commands: recovered, or Tasks::abandon
+//! ```
+
+use inventory::tasks::{Keeper, Kept};
+use parking_lot::Mutex;
+use prost::Message;
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+use store::{
+    Batch, Blob, Epoch, Store, StoreError,
+    tasks::{self, Task, Tasks as Rows},
+};
+use tokio::sync::Notify;
+use union::{CommandId, Kind, ObjectId, Schema, codec, command::Cause, pb};
+
+/// Rows written together at most.
+const TOGETHER: usize = 512;
+
+/// One task that waits.
+#[derive(Clone, Debug)]
+enum Waiting {
+    Put(Task, Option<CommandId>),
+    Forget,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: FxHashMap<ObjectId, Waiting>,
+    commands: FxHashMap<CommandId, ObjectId>,
+}
+
+impl Queue {
+    fn take(&mut self, most: usize) -> Vec<(ObjectId, Waiting)> {
+        let ids: Vec<ObjectId> = self.waiting.keys().copied().take(most).collect();
+        ids.into_iter().filter_map(|id| Some((id, self.take_one(id)?))).collect()
+    }
+
+    fn take_one(&mut self, id: ObjectId) -> Option<Waiting> {
+        let one = self.waiting.remove(&id)?;
+        if let Waiting::Put(_, Some(command)) = &one {
+            self.commands.remove(command);
+        }
+        Some(one)
+    }
+
+    fn put(&mut self, id: ObjectId, one: Waiting) {
+        if let Waiting::Put(_, Some(command)) = &one {
+            self.commands.insert(*command, id);
+        }
+        self.waiting.insert(id, one);
+    }
+}
+
+/// Keeps the tasks of an inventory in a store.
+#[derive(Debug)]
+pub struct TaskKeeper {
+    store: Arc<dyn Store>,
+    epoch: Epoch,
+    schema: Arc<Schema>,
+    queue: Mutex<Queue>,
+    wake: Notify,
+}
+
+impl TaskKeeper {
+    /// A keeper, to be given to [`inventory::Tasks::kept_by`] after [`load`](TaskKeeper::load).
+    pub fn new(store: Arc<dyn Store>, epoch: Epoch, schema: Arc<Schema>) -> Arc<TaskKeeper> {
+        Arc::new(TaskKeeper { store, epoch, schema, queue: Mutex::default(), wake: Notify::new() })
+    }
+
+    /// What was kept, for [`inventory::Tasks::restore`]. A row that cannot be understood is left out and logged.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn load(&self) -> Result<Vec<Kept>, StoreError> {
+        let rows = Rows::new(Arc::clone(&self.store)).all().await?;
+        let message = self.schema.kind(Kind::Task);
+        let command_id = message.field("command_id").map(|field| field.slot);
+        let read = |row: Task| {
+            let record = match codec::decode(&self.schema, message.id, &row.record.0) {
+                Ok(record) => record,
+                Err(error) => {
+                    tracing::error!(task = %row.id, %error, "a kept task cannot be read; it is left out");
+                    return None;
+                }
+            };
+            let cause = Some(&row.cause.0).filter(|bytes| !bytes.is_empty());
+            let cause = cause.and_then(|bytes| pb::Cause::decode(bytes.as_slice()).ok());
+            let command = command_id.and_then(|slot| record.get(slot).as_str()?.parse().ok().map(CommandId));
+            let cause = cause.map(|cause| Arc::new(Cause::from_pb(&self.schema, &cause)));
+            Some(Kept { id: row.id, command, record: Arc::new(record), cause })
+        };
+        Ok(rows.into_iter().filter_map(read).collect())
+    }
+
+    /// Adds the task of a command, if it waits to be written, to the batch that holds the command's intent.
+    pub fn stage(&self, command: CommandId, batch: &mut Batch) {
+        let queue = self.queue.lock();
+        let waiting = queue.commands.get(&command).and_then(|id| queue.waiting.get(id));
+        if let Some(Waiting::Put(task, _)) = waiting {
+            tasks::stage(batch, task);
+        }
+    }
+
+    /// Writes what is queued, for as long as it is polled.
+    pub async fn run(&self) {
+        loop {
+            let wake = self.wake.notified();
+            match self.flush().await {
+                Ok(()) => {
+                    wake.await;
+                    tokio::time::sleep(super::GATHER).await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "tasks are not kept; the store is tried again");
+                    tokio::time::sleep(super::AGAIN).await;
+                }
+            }
+        }
+    }
+
+    /// Writes what is queued now.
+    ///
+    /// # Errors
+    /// The store's; what was not written stays queued.
+    pub async fn flush(&self) -> Result<(), StoreError> {
+        loop {
+            let taken = self.queue.lock().take(TOGETHER);
+            if taken.is_empty() {
+                return Ok(());
+            }
+            let mut batch = Batch::new();
+            for (id, one) in &taken {
+                match one {
+                    Waiting::Put(task, _) => tasks::stage(&mut batch, task),
+                    Waiting::Forget => tasks::stage_forget(&mut batch, *id),
+                }
+            }
+            if let Err(error) = self.store.commit(batch, self.epoch).await {
+                let mut queue = self.queue.lock();
+                for (id, one) in taken {
+                    // What came since is newer.
+                    if !queue.waiting.contains_key(&id) {
+                        queue.put(id, one);
+                    }
+                }
+                return Err(error);
+            }
+        }
+    }
+}
+
+impl Keeper for TaskKeeper {
+    fn keep(&self, task: Kept) {
+        let cause = task.cause.map(|cause| cause.to_pb(&self.schema).encode_to_vec());
+        let row = Task {
+            id: task.id,
+            record: Blob(codec::encode(&self.schema, &task.record)),
+            cause: Blob(cause.unwrap_or_default()),
+        };
+        self.queue.lock().put(task.id, Waiting::Put(row, task.command));
+        self.wake.notify_one();
+    }
+
+    fn forget(&self, tasks: &[ObjectId]) {
+        let mut queue = self.queue.lock();
+        for id in tasks {
+            queue.take_one(*id);
+            queue.put(*id, Waiting::Forget);
+        }
+        drop(queue);
+        self.wake.notify_one();
+    }
+}
