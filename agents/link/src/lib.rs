@@ -24,11 +24,14 @@ pub mod follow;
 pub mod grants;
 pub mod joined;
 pub mod journal;
+pub mod keep;
 pub mod limits;
 pub mod outbox;
 pub mod presence;
 pub mod remote;
 pub mod router;
+#[cfg(test)]
+mod testing;
 pub mod tree;
 
 pub use door::Link;
