@@ -363,7 +363,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         self.forget_where(|_| true)
     }
 
-    fn forget_where(&self, ends: impl Fn(&Session<T>) -> bool) -> usize {
+    /// Forgets those that `ends` says; how many.
+    pub fn forget_where(&self, ends: impl Fn(&Session<T>) -> bool) -> usize {
         let mut gone = Vec::new();
         self.live.write().retain(|_, session| {
             let ends = ends(session);

@@ -6,7 +6,7 @@
 //!
 //! Every answer is 200, or 500 with a fault; other statuses mean that no vim call was understood at all.
 
-pub use crate::serve::{Deps, ServeError, Serving, serve, serve_as};
+pub use crate::serve::{Deps, ServeError, Serving, Swapped, serve, serve_as};
 use crate::{
     call::{Call, Reply},
     fault::{Answer, Fault},
@@ -18,12 +18,11 @@ use crate::{
     native::{self, NS, Tags, TaskOutcome},
     permission::{self, Sight},
     power::Plans,
-    serve::Watching,
-    session::{COOKIE, DEFAULT_LOCALE, Data, Session, Ticket},
+    session::{self, COOKIE, DEFAULT_LOCALE, Data, Session, Ticket},
     version,
 };
 use ::front::{Peer, Sessions, session::Active};
-use ::inventory::{Change, Chronicle, Observer, Tasks};
+use ::inventory::{Change, Chronicle, Observer, ObserverGuard, Tasks};
 use bytes::Bytes;
 use guard::LoginError;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
@@ -43,11 +42,13 @@ use wire::{limits as wire_limits, soap};
 
 /// A front of one view.
 pub(crate) struct Front {
+    /// Which of the front's bundles it speaks by.
+    pub(crate) generation: u64,
     pub(crate) catalog: Catalog,
     pub(crate) tags: Tags,
     pub(crate) methods: Methods,
     pub(crate) sessions: Arc<Sessions<Data>>,
-    pub(crate) tickets: Mutex<VecDeque<Ticket>>,
+    pub(crate) tickets: Arc<Mutex<VecDeque<Ticket>>>,
     pub(crate) workshop: Mutex<Workshop>,
     pub(crate) commands: Arc<dyn Commands>,
     pub(crate) tasks: Arc<Tasks>,
@@ -55,9 +56,9 @@ pub(crate) struct Front {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn Ids>,
     pub(crate) keeper: Keeper,
-    pub(crate) plans: Mutex<Plans>,
+    pub(crate) plans: Arc<Mutex<Plans>>,
     pub(crate) limits: ::front::Limits,
-    pub(crate) watching: OnceLock<Watching>,
+    pub(crate) watching: OnceLock<ObserverGuard>,
     pub(crate) me: Weak<Front>,
 }
 
@@ -119,6 +120,10 @@ impl Front {
             Ok(session) => session,
             Err(error) => return unavailable(&error),
         };
+        if session.as_ref().is_some_and(|session| session.data.generation != self.generation) {
+            // It began between two bundles: asked again, it finds its own.
+            return unavailable(&LoginError::Busy);
+        }
         let most =
             if session.is_some() { wire_limits::BODY_AFTER_LOGIN } else { wire_limits::BODY_BEFORE_LOGIN };
         let bytes = match ::front::body::read(&head.headers, body, most, &self.limits).await {
@@ -209,13 +214,7 @@ impl Front {
         remote: IpAddr,
         agent: &str,
     ) -> Result<Option<Active<Data>>, LoginError> {
-        let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-        // A client may send the whole Set-Cookie back, attributes and quotes included.
-        let mut values = cookies
-            .flat_map(|cookie| cookie.split([';', ',']))
-            .filter_map(|part| part.trim().split_once('='));
-        let Some((_, key)) = values.find(|(name, _)| *name == COOKIE) else { return Ok(None) };
-        let key = key.trim().trim_matches('"');
+        let Some(key) = session::cookie(headers) else { return Ok(None) };
         let data = |pass: &guard::Pass| self.data(pass, DEFAULT_LOCALE, agent);
         self.sessions.enter(key, remote, data, |session| self.clean_up_after(session)).await
     }
@@ -227,7 +226,7 @@ impl Front {
         let reference = NativeRef { ty: Arc::from("PropertyCollector"), id: Arc::from("") };
         let (number, _) = workshop.make(&owner, Thing::Collector { default: true }, |_| reference);
         workshop.updates.open(number);
-        Data::new(owner, number, locale, agent)
+        Data::new(owner, self.generation, number, locale, agent)
     }
 
     /// The facts of an object as a caller sees them: the front's own with the caller's session in it.

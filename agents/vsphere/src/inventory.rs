@@ -175,6 +175,11 @@ impl Catalog {
         self.view.host().is_none().then(|| self.service.uuid.to_string())
     }
 
+    /// The mappings it is made by.
+    pub(crate) fn bundle(&self) -> &Arc<Bundle> {
+        &self.bundle
+    }
+
     /// The mapping it speaks.
     pub(crate) fn protocol(&self) -> &Arc<Protocol> {
         &self.protocol

@@ -53,7 +53,7 @@ pub(crate) async fn run(front: Weak<Front>) {
 
 impl Front {
     /// Puts what the front says of itself into the view's inventory.
-    pub(crate) fn introduce(&self, address: &str) {
+    pub(crate) fn introduce(&self, address: &str, started_ms: i64) {
         let catalog = &self.catalog;
         let message = catalog.schema().kind(Kind::Service);
         let mut record = message.record();
@@ -71,7 +71,7 @@ impl Front {
             ("root_folder_id", Value::Ref(catalog.root())),
             ("host_name", host_name.into()),
             ("address", address.into()),
-            ("started_ms", Value::Int(self.clock.now_ms())),
+            ("started_ms", Value::Int(started_ms)),
         ];
         for (name, value) in fields {
             if let Some(field) = message.field(name) {

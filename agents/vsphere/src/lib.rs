@@ -23,6 +23,7 @@ mod events;
 mod fault;
 mod folder;
 pub mod front;
+mod generation;
 mod history;
 mod inventory;
 mod keeper;

@@ -34,5 +34,9 @@ pub(crate) const IDLE: Duration = Duration::from_secs(30 * 60);
 pub(crate) const TICKET_AGE: Duration = Duration::from_secs(120);
 /// Events in one answer.
 pub(crate) const EVENTS: usize = 1_000;
+/// Mapping bundles at work at a time.
+pub(crate) const BUNDLES: usize = 4;
+/// How long sessions may stay with a bundle after it was superseded.
+pub(crate) const BUNDLE_AGE: Duration = Duration::from_secs(24 * 3_600);
 /// How long a command may take.
 pub(crate) const COMMAND: Duration = Duration::from_secs(10 * 60);

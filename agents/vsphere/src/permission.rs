@@ -16,8 +16,9 @@ use parking_lot::Mutex;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 use union::{
-    Kind, ObjectId, Record, Value, pb,
+    Kind, ObjectId, Record, Value,
     command::{Cause, Class, Code},
+    pb,
 };
 
 /// The word under which ending others' sessions is allowed.

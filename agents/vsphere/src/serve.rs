@@ -1,19 +1,25 @@
 //! Starting a front.
 
+pub use crate::generation::Swapped;
 use crate::{
     front::{Front, Watch},
+    generation::Generations,
     inventory::Catalog,
-    keeper::{self, Keeper},
+    keeper::Keeper,
     limits,
     methods::Methods,
     native::Tags,
+    power::Plans,
+    session::{Data, Ticket},
 };
 use ::front::{Listener, Sessions, session};
 use ::inventory::{Chronicle, IdMap, ObserverGuard, Tasks, View};
 use guard::Logins;
 use lane::Commands;
 use mapping::Bundle;
+use parking_lot::Mutex;
 use std::{
+    collections::VecDeque,
     net::SocketAddr,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -48,7 +54,7 @@ impl std::fmt::Debug for Deps {
     }
 }
 
-/// Why a front did not start.
+/// Why a front did not start, or did not take a bundle.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The mappings.
@@ -56,6 +62,12 @@ pub enum ServeError {
     NoProtocol {
         /// The view's name.
         view: Arc<str>,
+    },
+    /// The inventory cannot be shown by them.
+    #[error("the mappings cannot be used while this runs: {why}")]
+    Misfit {
+        /// What is not where it was.
+        why: String,
     },
 }
 
@@ -68,13 +80,13 @@ pub struct Serving {
 
 #[derive(Debug)]
 struct Background {
-    front: Arc<Front>,
+    generations: Arc<Generations>,
     tasks: Vec<tokio::task::AbortHandle>,
 }
 
 impl Drop for Background {
     fn drop(&mut self) {
-        self.front.sessions.forget_all();
+        self.generations.common().sessions.forget_all();
         for task in &self.tasks {
             task.abort();
         }
@@ -89,12 +101,26 @@ impl Serving {
 
     /// What happened in its view, logins among it.
     pub fn chronicle(&self) -> &Arc<Chronicle> {
-        &self.background.front.chronicle
+        &self.background.generations.common().chronicle
     }
 
     /// Sessions now.
     pub fn sessions(&self) -> usize {
-        self.background.front.sessions.list().len()
+        self.background.generations.common().sessions.list().len()
+    }
+
+    /// Sessions that begin from now on use this bundle; those that are live keep theirs for up to 24 h. Must be called inside a tokio
+    /// runtime.
+    ///
+    /// # Errors
+    /// [`ServeError`]: the bundle cannot be used; nothing has changed.
+    pub fn swap(&self, bundle: Arc<Bundle>) -> Result<Swapped, ServeError> {
+        self.background.generations.swap(bundle)
+    }
+
+    /// The hash of each bundle in use, the newest last, with the number of its sessions.
+    pub fn bundles(&self) -> Vec<(String, usize)> {
+        self.background.generations.list()
     }
 
     /// Takes no more connections, ends waits, lets requests finish for `patience`, and closes.
@@ -111,63 +137,90 @@ pub fn serve(listener: Listener, deps: Deps) -> Result<Serving, ServeError> {
 
 /// Starts a front on a bound address, with the native ids of a map that may be durable. Must be called inside a tokio runtime.
 pub fn serve_as(listener: Listener, deps: Deps, natives: Arc<IdMap>) -> Result<Serving, ServeError> {
-    let front = build_as(deps, *listener.limits(), natives)?;
-    front.introduce(&listener.addr().to_string());
+    let (common, bundle) = Common::new(deps, *listener.limits(), natives);
+    let generations = Generations::new(common, bundle, listener.addr().to_string())?;
     let tasks = vec![
-        tokio::spawn(keeper::run(Arc::downgrade(&front))).abort_handle(),
-        tokio::spawn(front.sessions.clone().keep_swept()).abort_handle(),
+        tokio::spawn(generations.clone().keep_swept()).abort_handle(),
+        tokio::spawn(generations.common().sessions.clone().keep_swept()).abort_handle(),
     ];
-    tracing::info!(view = %front.catalog.view().name(), addr = %listener.addr(), "the vSphere front listens");
-    let service = front.clone();
+    tracing::info!(view = %generations.common().view.name(), addr = %listener.addr(), "the vSphere front listens");
+    let service = generations.clone();
     let listener = listener.serve(move |request| service.clone().answer(request));
-    Ok(Serving { listener, background: Background { front, tasks } })
+    Ok(Serving { listener, background: Background { generations, tasks } })
 }
 
-/// What keeps a front told.
-pub(crate) struct Watching {
-    _inventory: ObserverGuard,
-    _chronicle: ObserverGuard,
+/// What all generations of a front share.
+pub(crate) struct Common {
+    pub(crate) view: Arc<View>,
+    pub(crate) natives: Arc<IdMap>,
+    pub(crate) sessions: Arc<Sessions<Data>>,
+    pub(crate) chronicle: Arc<Chronicle>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) started_ms: i64,
+    commands: Arc<dyn Commands>,
+    tasks: Arc<Tasks>,
+    ids: Arc<dyn Ids>,
+    tickets: Arc<Mutex<VecDeque<Ticket>>>,
+    plans: Arc<Mutex<Plans>>,
+    limits: ::front::Limits,
+    _told: ObserverGuard,
 }
 
-/// A front without a listener, and without a past.
-#[cfg(test)]
-pub(crate) fn build(deps: Deps, connection: ::front::Limits) -> Result<Arc<Front>, ServeError> {
-    let natives = Arc::new(IdMap::new(PROTOCOL, deps.view.name()));
-    build_as(deps, connection, natives)
+impl Common {
+    /// For a new front.
+    pub(crate) fn new(deps: Deps, connection: ::front::Limits, natives: Arc<IdMap>) -> (Common, Arc<Bundle>) {
+        let name = format!("{PROTOCOL} {}", deps.view.name());
+        let (chronicle, told) = Chronicle::new(&name, deps.view.inventory());
+        let settings = session::Settings {
+            idle: limits::IDLE,
+            most: limits::SESSIONS,
+            per_user: limits::SESSIONS_OF_USER,
+        };
+        let common = Common {
+            sessions: Sessions::new(settings, deps.clock.clone(), deps.logins, PROTOCOL),
+            started_ms: deps.clock.now_ms(),
+            view: deps.view,
+            natives,
+            chronicle,
+            clock: deps.clock,
+            commands: deps.commands,
+            tasks: deps.tasks,
+            ids: deps.ids,
+            tickets: Arc::default(),
+            plans: Arc::default(),
+            limits: connection,
+            _told: told,
+        };
+        (common, deps.bundle)
+    }
 }
 
 /// A front without a listener.
-pub(crate) fn build_as(
-    deps: Deps,
-    connection: ::front::Limits,
-    natives: Arc<IdMap>,
-) -> Result<Arc<Front>, ServeError> {
-    let view = deps.view.name().clone();
-    let catalog = Catalog::new(deps.bundle, PROTOCOL, deps.view, natives);
-    let catalog = catalog.ok_or(ServeError::NoProtocol { view: view.clone() })?;
-    let (chronicle, told) = Chronicle::new(&format!("{PROTOCOL} {view}"), catalog.inventory());
-    let settings =
-        session::Settings { idle: limits::IDLE, most: limits::SESSIONS, per_user: limits::SESSIONS_OF_USER };
+pub(crate) fn build(common: &Common, bundle: Arc<Bundle>, generation: u64) -> Result<Arc<Front>, ServeError> {
+    let view = common.view.name().clone();
+    let catalog = Catalog::new(bundle, PROTOCOL, common.view.clone(), common.natives.clone());
+    let catalog = catalog.ok_or(ServeError::NoProtocol { view })?;
     let front = Arc::new_cyclic(|me| Front {
+        generation,
         tags: Tags::new(catalog.protocol()),
         methods: Methods::new(&catalog),
-        sessions: Sessions::new(settings, deps.clock.clone(), deps.logins, PROTOCOL),
-        tickets: Default::default(),
+        sessions: common.sessions.clone(),
+        tickets: common.tickets.clone(),
         workshop: Default::default(),
-        commands: deps.commands,
-        tasks: deps.tasks,
-        chronicle,
-        clock: deps.clock,
-        ids: deps.ids,
+        commands: common.commands.clone(),
+        tasks: common.tasks.clone(),
+        chronicle: common.chronicle.clone(),
+        clock: common.clock.clone(),
+        ids: common.ids.clone(),
         keeper: Keeper::default(),
-        plans: Default::default(),
-        limits: connection,
+        plans: common.plans.clone(),
+        limits: common.limits,
         watching: OnceLock::new(),
         me: me.clone(),
         catalog,
     });
     let watch = front.catalog.inventory().observe(Arc::new(Watch(Arc::downgrade(&front))));
     // A fresh front: the place is free.
-    drop(front.watching.set(Watching { _inventory: watch, _chronicle: told }));
+    drop(front.watching.set(watch));
     Ok(front)
 }

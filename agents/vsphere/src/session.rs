@@ -15,6 +15,7 @@ use crate::{
 use ::front::session::Refused;
 use ::inventory::chronicle::Note;
 use guard::{LoginError, Pass, Secret};
+use http::{HeaderMap, header};
 use parking_lot::Mutex;
 use std::{
     collections::VecDeque,
@@ -29,6 +30,16 @@ use union::{Kind, Record, Value, command::Class};
 /// The cookie that carries a session.
 pub(crate) const COOKIE: &str = "vmware_soap_session";
 
+/// The key that a request shows.
+pub(crate) fn cookie(headers: &HeaderMap) -> Option<&str> {
+    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    // A client may send the whole Set-Cookie back, attributes and quotes included.
+    let mut values =
+        cookies.flat_map(|cookie| cookie.split([';', ','])).filter_map(|part| part.trim().split_once('='));
+    let (_, key) = values.find(|(name, _)| *name == COOKIE)?;
+    Some(key.trim().trim_matches('"'))
+}
+
 /// The locale of a client that does not say.
 pub(crate) const DEFAULT_LOCALE: &str = "en";
 
@@ -39,6 +50,8 @@ pub(crate) type Session = ::front::Session<Data>;
 pub(crate) struct Data {
     /// Whose its made objects are, in the front's own words.
     pub(crate) owner: Arc<str>,
+    /// The bundle it speaks by.
+    pub(crate) generation: u64,
     collector: CollectorId,
     /// Unread pages.
     pub(crate) pages: Mutex<VecDeque<Page>>,
@@ -58,9 +71,16 @@ impl Drop for Wait<'_> {
 
 impl Data {
     /// For a new session whose collector is `collector`.
-    pub(crate) fn new(owner: Arc<str>, collector: CollectorId, locale: &str, agent: &str) -> Data {
+    pub(crate) fn new(
+        owner: Arc<str>,
+        generation: u64,
+        collector: CollectorId,
+        locale: &str,
+        agent: &str,
+    ) -> Data {
         Data {
             owner,
+            generation,
             collector,
             pages: Mutex::default(),
             waits: AtomicUsize::new(0),

@@ -48,7 +48,11 @@ impl TaskPages {
             let early = at.zip(self.about.from_ms).is_some_and(|(at, from)| at < from);
             let late = at.zip(self.about.to_ms).is_some_and(|(at, to)| at > to);
             let user = task.get(principal).as_str().unwrap_or_default();
-            if early || late || !sight.sees(id) || !self.about.admits(catalog, task.get(object).as_ref_id(), user) {
+            if early
+                || late
+                || !sight.sees(id)
+                || !self.about.admits(catalog, task.get(object).as_ref_id(), user)
+            {
                 continue;
             }
             if !self.states.is_empty()

@@ -2,9 +2,9 @@
 
 use crate::{
     front::{Around, Deps, Front},
-    serve::build,
+    serve::{Common, build},
 };
-use ::inventory::{Inventory, Layout, Put, Skeleton, Tasks, View};
+use ::inventory::{IdMap, Inventory, Layout, Put, Skeleton, Tasks, View};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use lane::{Owner, rules::BundleRules};
@@ -48,23 +48,24 @@ const NOW: i64 = 1_795_237_200_000;
 const REMOTE: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 250));
 
 /// A front with two hosts, a pool, a network and some machines.
-pub(super) struct Rig {
-    pub(super) front: Arc<Front>,
+pub(crate) struct Rig {
+    pub(crate) front: Arc<Front>,
     pub(super) source: Arc<Inventory>,
     pub(super) tasks: Arc<Tasks>,
-    pub(super) clock: Arc<ManualClock>,
+    pub(crate) clock: Arc<ManualClock>,
     pub(super) engine: Arc<logins::Engine>,
+    pub(crate) common: Common,
 }
 
 /// What came back.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     pub(super) status: u16,
     pub(super) cookie: Option<String>,
-    pub(super) body: String,
+    pub(crate) body: String,
 }
 
-pub(super) fn id(kind: Kind, n: u128) -> ObjectId {
+pub(crate) fn id(kind: Kind, n: u128) -> ObjectId {
     ObjectId::new(kind, Uuid::from_u128(n))
 }
 
@@ -200,7 +201,7 @@ pub(super) fn facts() -> Vec<Put> {
 }
 
 impl Rig {
-    pub(super) fn fleet() -> Rig {
+    pub(crate) fn fleet() -> Rig {
         Rig::new("fleet", Layout::Fleet(Skeleton::default()))
     }
 
@@ -228,9 +229,11 @@ impl Rig {
             clock: clock.clone(),
             ids,
         };
-        let front = build(deps, ::front::Limits::default()).unwrap();
-        front.introduce("127.0.0.1:443");
-        Rig { front, source, tasks, clock, engine }
+        let natives = Arc::new(IdMap::new("vsphere", view));
+        let (common, bundle) = Common::new(deps, ::front::Limits::default(), natives);
+        let front = build(&common, bundle, 1).unwrap();
+        front.introduce("127.0.0.1:443", NOW);
+        Rig { front, source, tasks, clock, engine, common }
     }
 
     /// Sends bytes as a client of version 8.0.3.0 would.
@@ -255,7 +258,7 @@ impl Rig {
     }
 
     /// Calls a method.
-    pub(super) async fn call(
+    pub(crate) async fn call(
         &self,
         cookie: Option<&str>,
         method: &str,
@@ -267,7 +270,7 @@ impl Rig {
     }
 
     /// Logs in; returns the cookie as a client echoes it.
-    pub(super) async fn login(&self, user: &str) -> String {
+    pub(crate) async fn login(&self, user: &str) -> String {
         let manager =
             if self.front.catalog.view().host().is_some() { "ha-sessionmgr" } else { "SessionManager" };
         let arguments = format!("<userName>{user}</userName><password>secret</password>");
@@ -330,7 +333,7 @@ impl Answer {
     }
 
     /// The text of the first element called `name`.
-    pub(super) fn text(&self, name: &str) -> String {
+    pub(crate) fn text(&self, name: &str) -> String {
         self.texts(name).into_iter().next().unwrap_or_else(|| panic!("no {name} in {}", self.body))
     }
 }

@@ -27,10 +27,7 @@ async fn machines(rig: &Rig, cookie: &str) -> Vec<String> {
 async fn a_scope_limits_what_is_seen_and_done() {
     let rig = Rig::fleet();
     let (web, db) = (id(Kind::Vm, 0x101), id(Kind::Vm, 0x102));
-    rig.engine
-        .users
-        .lock()
-        .insert("operator".into(), vec![scope(&web.to_string(), &["Read", "PowerOff"])]);
+    rig.engine.users.lock().insert("operator".into(), vec![scope(&web.to_string(), &["Read", "PowerOff"])]);
     let host = id(Kind::Host, 2).to_string();
     rig.engine.users.lock().insert("keeper".into(), vec![scope(&host, &["Read"])]);
     rig.engine.users.lock().insert("nobody".into(), vec![]);
@@ -57,7 +54,10 @@ async fn a_scope_limits_what_is_seen_and_done() {
     };
     assert_eq!(read(web.clone()).await.text("returnval"), "web01");
     let refused = read(db).await;
-    assert_eq!((refused.fault().as_str(), refused.text("privilegeId").as_str()), ("NoPermission", "System.Read"));
+    assert_eq!(
+        (refused.fault().as_str(), refused.text("privilegeId").as_str()),
+        ("NoPermission", "System.Read")
+    );
     let this = ("VirtualMachine", &*web);
     let refused = rig.call(Some(&cookie), "SuspendVM_Task", this, "").await;
     assert_eq!(refused.fault(), "NoPermission");
