@@ -8,14 +8,14 @@
 
 use crate::{
     call::{Call, Reply},
-    fault::{Answer, Fault},
+    fault::{Answer, Fault, Field},
     inventory::{Key, TypeId},
     limits, native, permission,
 };
-use mapping::{CommandMap, LiftError, NativeArgs, NativeRef, NativeValue, Resolve};
+use mapping::{CommandMap, LiftError, NativeArgs, NativeRef, NativeValue, Reader, Resolve};
 use std::sync::Arc;
 use union::{
-    Command, CommandId, ObjectId, Origin, Record,
+    Command, CommandId, Kind, ObjectId, Origin, Record,
     command::{Cause, Code, Outcome},
     schema::CommandSchema,
 };
@@ -23,37 +23,41 @@ use wire::xml::Element;
 
 /// The command that serves a method of a type, if one does.
 pub(crate) fn of(call: &Call<'_>, ty: TypeId) -> Option<Arc<CommandMap>> {
-    let map = call.catalog().protocol().command(call.method)?;
-    call.catalog().is_a_named(ty, &map.on_type).then(|| map.clone())
+    let catalog = call.catalog();
+    catalog.protocol().command_of(catalog.type_name(ty), call.method).cloned()
 }
 
 /// Runs a command.
 pub(crate) async fn run(call: &Call<'_>, map: &CommandMap) -> Answer<Reply> {
-    let body = map.lift(&Arguments(call), &Objects(call), None).map_err(|error| lift_fault(error, &call.this))?;
+    let body = lift(call, map)?;
     let object =
         map.object(&body).or(call.receiver.object()).ok_or_else(|| Fault::not_found(call.this.clone()))?;
     let wanted = Wanted { verb: &map.verb, schema: &map.schema, method: &map.method, object, body };
-    match map.reply {
-        mapping::Reply::Task => {
-            let ticket = submit(call, wanted, lane::Reply::Task)?;
-            task(call, ticket.task)
-        }
-        mapping::Reply::Void | mapping::Reply::Value => {
-            let ticket = submit(call, wanted, lane::Reply::Outcome)?;
-            match ticket.outcome().await {
-                Outcome::Done { result, .. } => match map.reply {
-                    mapping::Reply::Value => call.references(result.as_slice()),
-                    _ => Ok(Reply::Void),
-                },
-                Outcome::Failed(cause) | Outcome::Refused(cause) => {
-                    Err(call.front.fault_of(&cause, &call.this))
-                }
-                Outcome::Unknown { message, .. } => {
-                    Err(call.front.fault_of(&Cause::new(Code::TimedOut, message), &call.this))
-                }
-            }
-        }
+    if map.reply == mapping::Reply::Task {
+        let ticket = submit(call, wanted, lane::Reply::Task)?;
+        return task(call, ticket.task);
     }
+    let ticket = submit(call, wanted, lane::Reply::Outcome)?;
+    let cause = match ticket.outcome().await {
+        Outcome::Done { result, .. } if map.reply == mapping::Reply::Value => {
+            return call.references(result.as_slice());
+        }
+        Outcome::Done { .. } => return Ok(Reply::Void),
+        Outcome::Failed(cause) | Outcome::Refused(cause) => cause,
+        Outcome::Unknown { message, .. } => Cause::new(Code::TimedOut, message),
+    };
+    let cause = permission::named(call.catalog(), cause, &map.verb, None, object);
+    Err(call.front.fault_of(&cause, &call.this))
+}
+
+/// The union command of a call; the facts of what it is sent to are looked at where its rows need them.
+fn lift(call: &Call<'_>, map: &CommandMap) -> Answer<Record> {
+    let catalog = call.catalog();
+    let stored =
+        if map.needs_stored() { call.receiver.object().and_then(|id| catalog.record(id)) } else { None };
+    let arguments = Arguments { element: call.element, this: Some(&call.this) };
+    let stored = stored.as_deref().map(|record| (record, catalog as &dyn Reader));
+    map.lift(&arguments, &Objects(call), stored).map_err(|error| lift_fault(error, &call.this))
 }
 
 /// The reference of a task, as an answer.
@@ -117,37 +121,81 @@ pub(crate) fn lift_fault(error: LiftError, this: &NativeRef) -> Fault {
         LiftError::Missing { path } => Fault::invalid_argument(&path, "it is required"),
         LiftError::BadValue { path, why } => Fault::invalid_argument(&path, &why),
         LiftError::NoObject { native, .. } => Fault::not_found(native),
+        LiftError::NoName { path, kind: Kind::StoragePool, name } => {
+            Fault::new("InvalidDatastorePath", format!("Invalid datastore path '[{name}]'."))
+                .with("datastorePath", Field::Text(Arc::from(format!("[{name}]"))))
+                .about(&path)
+        }
         LiftError::NoName { path, kind, name } => {
             Fault::invalid_argument(&path, &format!("there is no {kind} `{name}`"))
         }
-        LiftError::NoItem { path, key, .. } => {
-            Fault::invalid_argument(&path, &format!("there is no item with the key {key}"))
+        LiftError::NoItem { path, index, key } => {
+            let index = i64::try_from(index).unwrap_or(0);
+            Fault::new("InvalidDeviceSpec", format!("Invalid configuration for device '{index}'."))
+                .with("property", Field::Text(Arc::from(format!("{path}.device.key"))))
+                .with("deviceIndex", Field::Int(index))
+                .about(&format!("there is no device with the key {key}"))
         }
-        LiftError::NotSupported { path, why } => Fault::invalid_argument(&path, &why),
-        LiftError::NoFacts { path } => {
-            Fault::invalid_argument(&path, "the object's stored facts are not at hand")
+        LiftError::NotSupported { path, why } => {
+            Fault::new("NotSupported", format!("The operation is not supported on the object: {path}: {why}"))
         }
+        LiftError::NoFacts { .. } => Fault::not_found(this.clone()),
     }
 }
 
-/// A call's arguments, as lifting reads them.
-pub(crate) struct Arguments<'c, 'r>(pub(crate) &'c Call<'r>);
+/// A call's arguments, or one structure among them, as lifting reads them.
+struct Arguments<'c, 'r> {
+    element: Element<'r>,
+    /// What the call is sent to, of the call itself.
+    this: Option<&'c NativeRef>,
+}
+
+impl<'r> Arguments<'_, 'r> {
+    /// The structure that holds the last name of a path, and that name.
+    fn at<'p>(&self, path: &'p str) -> Option<(Element<'r>, &'p str)> {
+        let (parents, last) = path.rsplit_once('.').unwrap_or(("", path));
+        let mut parents = parents.split('.').filter(|name| !name.is_empty());
+        Some((parents.try_fold(self.element, |element, name| element.child(name))?, last))
+    }
+}
 
 impl NativeArgs for Arguments<'_, '_> {
     fn get(&self, path: &str) -> Option<NativeValue> {
         if path == "this" {
-            return Some(NativeValue::Ref(self.0.this.clone()));
+            return self.this.cloned().map(NativeValue::Ref);
         }
-        let mut names = path.split('.');
-        let first = names.next()?;
-        let (parent, last) = names.fold((self.0.element, first), |(parent, name), next| {
-            (parent.child(name).unwrap_or(parent), next)
-        });
+        let (parent, last) = self.at(path)?;
         let mut values: Vec<NativeValue> = parent.children_named(last).map(value).collect();
         match values.len() {
             0 | 1 => values.pop(),
             _ => Some(NativeValue::Items(values)),
         }
+    }
+
+    fn items(&self, path: &str) -> Vec<Box<dyn NativeArgs + '_>> {
+        let Some((parent, last)) = self.at(path) else { return Vec::new() };
+        let items = parent.children_named(last);
+        items.map(|element| Box::new(Arguments { element, this: None }) as Box<dyn NativeArgs>).collect()
+    }
+
+    fn type_name(&self) -> Option<String> {
+        let name = self.element.xsi_type()?;
+        Some(name.rsplit_once(':').map_or(name, |(_, local)| local).to_owned())
+    }
+
+    fn names(&self, path: &str) -> Vec<String> {
+        let within = match path {
+            "" => Some(self.element),
+            path => self.at(path).and_then(|(parent, last)| parent.child(last)),
+        };
+        let mut names: Vec<String> = Vec::new();
+        for child in within.into_iter().flat_map(|element| element.children()) {
+            let own = self.this.is_some() && path.is_empty() && child.name() == "_this";
+            if !own && !names.iter().any(|known| known == child.name()) {
+                names.push(child.name().to_owned());
+            }
+        }
+        names
     }
 }
 
@@ -158,11 +206,22 @@ fn value(element: Element<'_>) -> NativeValue {
     }
 }
 
-/// References to objects, as lifting resolves them.
+/// References and names of objects, as lifting resolves them.
 pub(crate) struct Objects<'c, 'r>(pub(crate) &'c Call<'r>);
 
 impl Resolve for Objects<'_, '_> {
     fn resolve(&self, native: &NativeRef) -> Option<ObjectId> {
         self.0.catalog().resolve(native).and_then(Key::object)
+    }
+
+    fn named(&self, kind: Kind, name: &str) -> Option<ObjectId> {
+        let catalog = self.0.catalog();
+        let slot = catalog.schema().slot(kind, "name")?;
+        let sight = self.0.sight();
+        catalog.inventory().find(kind, slot, name).into_iter().find(|id| sight.sees(*id))
+    }
+
+    fn fresh(&self, kind: Kind) -> Option<ObjectId> {
+        Some(ObjectId::new(kind, self.0.front.ids.uuid()))
     }
 }

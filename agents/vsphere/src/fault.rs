@@ -51,6 +51,13 @@ impl Fault {
         self
     }
 
+    /// With more in its message.
+    #[must_use]
+    pub(crate) fn about(mut self, what: &str) -> Fault {
+        self.message = Arc::from(format!("{} ({what})", self.message));
+        self
+    }
+
     /// A parameter is wrong.
     pub(crate) fn invalid_argument(property: &str, why: &str) -> Fault {
         Fault::new("InvalidArgument", format!("A specified parameter was not correct: {property}: {why}"))
