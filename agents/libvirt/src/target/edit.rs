@@ -39,6 +39,10 @@ const INACTIVE: u32 = 1 | 1 << 1;
 const AFFECT_LIVE: i64 = 1;
 const AFFECT_CONFIG: i64 = 1 << 1;
 
+/// `VIR_DOMAIN_METADATA_DESCRIPTION` and `VIR_DOMAIN_METADATA_TITLE`.
+const DESCRIPTION: i64 = 0;
+const TITLE: i64 = 1;
+
 /// What of a document a call takes.
 enum Cut {
     Whole,
@@ -318,6 +322,23 @@ impl<'a> Editing<'a> {
                 let Some(handle) = self.domain(vm.uuid).await? else { return Ok(None) };
                 Ok(arg("new_name").and_then(Value::as_str).map(|name| *name == *handle.name))
             }
+            "DomainSetMetadata" => {
+                let field = match arg("type").and_then(Value::as_int).unwrap_or(0) {
+                    DESCRIPTION => "description",
+                    TITLE => "title",
+                    _ => return Ok(None),
+                };
+                let text = arg("metadata").filter(|text| text.as_str() != Some("")).cloned();
+                self.shows(call, field, text.unwrap_or_default()).await
+            }
+            "DomainSetVcpusFlags" if flags(call) & !(AFFECT_LIVE | AFFECT_CONFIG) == 0 => {
+                self.shows(call, "cpu_current", arg("nvcpus").cloned().unwrap_or_default()).await
+            }
+            "DomainSetMemoryFlags" if flags(call) & !(AFFECT_LIVE | AFFECT_CONFIG) == 0 => {
+                let kib = arg("memory").and_then(Value::as_int);
+                let bytes = kib.map(|kib| Value::Int(kib.saturating_mul(1024)));
+                self.shows(call, "memory_current_bytes", bytes.unwrap_or_default()).await
+            }
             "StorageVolDelete" => {
                 let Some(volume) = arg("vol").and_then(Value::as_ref_id) else { return Ok(None) };
                 let reader = &self.target.reader;
@@ -329,6 +350,22 @@ impl<'a> Editing<'a> {
             }
             _ => Ok(None),
         }
+    }
+}
+
+impl Editing<'_> {
+    /// Whether every document that a call changes has this value in a field.
+    async fn shows(&self, call: &NativeCall, field: &str, value: Value) -> Result<Option<bool>, TargetError> {
+        let dom = self.present().await?;
+        let (rows, schema) = (self.target.reader.rows(), self.target.reader.inventory().schema());
+        for flags in forms(flags(call)) {
+            let text = self.document(&dom, *flags).await?;
+            let Ok(tree) = Tree::parse(&text) else { return Ok(None) };
+            if *get(schema, &rows.get(&tree).record, field) != value {
+                return Ok(Some(false));
+            }
+        }
+        Ok(Some(true))
     }
 }
 

@@ -5,7 +5,14 @@ use super::{
     target::{Bench, config},
 };
 use lane::{NativeCall, Progress, StepKind, Target, TargetError};
-use std::{fs, sync::Arc, time::Duration};
+use std::{
+    fs,
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 use tokio::time::Instant;
 use union::{
     Kind, ObjectId, Record, Value,
@@ -301,16 +308,28 @@ async fn what_cannot_be_done_is_refused_and_nothing_is_sent() {
 async fn a_lost_answer_is_told_and_looked_for_after_healing() {
     let mut rig = Rig::start();
     rig.define(&bios_guest("shaky"));
-    let bench = Arc::new(Bench::start(config(&rig.qemu())).await);
+    let bench = Bench::start(config(&rig.qemu())).await;
     let vm = bench.vm("shaky");
     let call = bench.edit(vm, "DomainDefineXMLFlags", "inactive", 0, vec![set("description", "told")]);
     bench.make(vm, &call).await;
+    let plain = |text: &str| {
+        let args = vec![(Arc::from("dom"), Value::Ref(vm)), (Arc::from("metadata"), Value::str(text))];
+        NativeCall { call: "DomainSetMetadata".into(), args, is: StepKind::Once, undo: None, script: None }
+    };
     let other = bench.edit(vm, "DomainDefineXMLFlags", "inactive", 0, vec![set("description", "untold")]);
     rig.signal("STOP");
-    let (task, sent) = (bench.clone(), other.clone());
-    let pending = tokio::spawn(async move { task.perform(vm, &sent).await });
+    let unheard = plain("unheard");
+    let mut asking = pin!(bench.perform(vm, &other));
+    let mut calling = pin!(bench.perform(vm, &unheard));
+    for call in [asking.as_mut(), calling.as_mut()] {
+        let mut call = call;
+        // There is a connection, so what is begun is on its way.
+        assert!(poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await.is_pending());
+    }
     rig.kill();
-    let error = pending.await.unwrap().unwrap_err();
+    let error = calling.await.unwrap_err();
+    assert!(matches!(error, TargetError::Lost(_)), "{error:?}");
+    let error = asking.await.unwrap_err();
     // It was still asking for the document, so nothing has happened.
     assert!(!error.is_ambiguous(), "{error:?}");
     bench.until("lost", |b| b.target.status() != crate::target::Status::InStep).await;
@@ -318,5 +337,6 @@ async fn a_lost_answer_is_told_and_looked_for_after_healing() {
     bench.until("healed", |b| b.target.status() == crate::target::Status::InStep).await;
     assert_eq!(bench.effective(vm, &call).await, Some(true));
     assert_eq!(bench.effective(vm, &other).await, Some(false));
+    assert_eq!(bench.effective(vm, &plain("unheard")).await, Some(false));
     bench.make(vm, &other).await;
 }

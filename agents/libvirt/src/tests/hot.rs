@@ -57,7 +57,7 @@ async fn a_running_guest_grows_and_its_facts_with_it() {
     let vcpus = |n: i64| {
         call("DomainSetVcpusFlags", &[dom.clone(), ("nvcpus", Value::Int(n)), ("flags", Value::Int(BOTH))])
     };
-    bench.do_now(vm, &vcpus(3)).await;
+    bench.make(vm, &vcpus(3)).await;
     assert_eq!(bench.field(vm, "cpu_current"), Value::Int(3));
     assert_eq!(facts(vm), [Value::Bool(true), Value::Bool(false)], "no place is left");
     let more = bench.perform(vm, &vcpus(4)).await.unwrap_err();
@@ -69,10 +69,12 @@ async fn a_running_guest_grows_and_its_facts_with_it() {
     assert_eq!(bench.field(vm, "memory_bytes"), Value::Int(before + (128 << 20)));
     let text = "hot & described";
     let describe = [dom.clone(), ("metadata", Value::str(text)), ("flags", Value::Int(BOTH))];
-    bench.do_now(vm, &call("DomainSetMetadata", &describe)).await;
+    bench.make(vm, &call("DomainSetMetadata", &describe)).await;
     assert_eq!(bench.field(vm, "description"), Value::str(text));
-    bench.do_now(vm, &call("DomainSetMetadata", &[dom, ("flags", Value::Int(BOTH))])).await;
+    bench.make(vm, &call("DomainSetMetadata", &[dom.clone(), ("flags", Value::Int(BOTH))])).await;
     assert!(bench.field(vm, "description").is_absent(), "without a text it is taken away");
+    let memory = [dom, ("memory", Value::Int(48 << 10)), ("flags", Value::Int(2))];
+    bench.make(vm, &call("DomainSetMemoryFlags", &memory)).await;
 }
 
 #[tokio::test]

@@ -48,7 +48,7 @@ impl Reader {
                 seen.iter().map(|(id, _)| *id).filter(|id: &ObjectId| id.kind == kind).map(Value::Ref),
             )
         };
-        let networks = self.networks_of_host(&around, &*self.around.read(), &names);
+        let networks = self.networks_of_host(&around, &self.around.read(), &names);
         set(&self.schema, &mut record, "network_ids", networks);
         set(&self.schema, &mut record, "storage_pool_ids", refs(Kind::StoragePool));
         // Figures are the counters', not these answers'.
