@@ -135,6 +135,11 @@ impl Tasks {
         Arc::new(Tasks { inventory, clock, ids, slots, book: Mutex::default(), keeper: OnceLock::new() })
     }
 
+    /// Where they live.
+    pub fn inventory(&self) -> &Arc<Inventory> {
+        &self.inventory
+    }
+
     /// From now on `keeper` is told. The first one stays.
     pub fn kept_by(&self, keeper: Arc<dyn Keeper>) {
         if self.keeper.set(keeper).is_err() {
