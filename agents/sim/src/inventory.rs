@@ -47,6 +47,7 @@ mod generate;
 use crate::fault::Behaviour;
 use serde::Deserialize;
 
+pub(crate) use build::vm_template;
 pub use build::{Built, build};
 pub use generate::generate;
 

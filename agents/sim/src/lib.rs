@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! file or figures ─▶ inventory::build ─▶ the world (what is true) ─ events ─▶ the agent's inventory
-//! lane ─ perform(call) ─▶ fate (well | fails | lost | hangs) ─▶ native::step ─▶ effect log ─▶ the world
+//! lane ─ perform(call) ─▶ fate (well | fails | lost | hangs) ─▶ the world changes ─▶ effect log
 //! ```
 //!
 //! For simulation, benches, fault tests and trying out a front without a hypervisor. It never stands in for a real target in a test of
@@ -16,9 +16,11 @@ pub mod native;
 pub mod session;
 pub mod target;
 pub mod task;
+pub mod world;
 
 #[cfg(test)]
 mod tests;
 
 pub use fault::{Behaviour, Fate};
-pub use target::{Config, Sim, Source, connect};
+pub use target::{Sim, attach, connect};
+pub use world::{Config, SimError, Source, World};

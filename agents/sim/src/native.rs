@@ -7,11 +7,13 @@
 //!      │  └── PowerOff ────┘  │ └─ PowerOn ─┐
 //!      │  ShutdownGuest: later│ Suspend     │
 //!      └──── PowerOff ──── SUSPENDED ───────┘     Reset, RebootGuest: RUNNING, booted anew
+//!
+//!   CreateVm ─▶ STOPPED ─▶ DestroyVm      Reconfigure, RenameVm, MarkAsTemplate, MarkAsVm: see `world::change`
 //! ```
 
 use union::pb::PowerState;
 
-/// What a call does.
+/// What a call does to a VM's power.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// The VM is in this state at once; `boot`: its guest starts anew.
@@ -36,6 +38,9 @@ pub enum Refusal {
     /// There is no such call.
     #[error("there is no call `{0}`")]
     NoCall(String),
+    /// There is no such VM.
+    #[error("{0} is not possible: there is no such VM")]
+    Gone(String),
     /// The VM's state does not allow it.
     #[error("{call} is not possible while the VM is {state}")]
     State {
@@ -44,10 +49,16 @@ pub enum Refusal {
         /// The VM's state.
         state: &'static str,
     },
+    /// An argument says what cannot be.
+    #[error("{0}")]
+    Argument(String),
+    /// There is one already.
+    #[error("{0}")]
+    Duplicate(String),
 }
 
-/// All calls.
-pub const CALLS: &[&str] = &[
+/// The calls about a VM's power and its guest.
+pub const POWER: &[&str] = &[
     "PowerOn",
     "PowerOff",
     "Suspend",
@@ -59,10 +70,17 @@ pub const CALLS: &[&str] = &[
     "Unpause",
 ];
 
-/// What `call` does to a VM in `state`.
+/// The calls about a VM's configuration.
+pub const CONFIG: &[&str] =
+    &["Reconfigure", "CreateVm", "DestroyVm", "RenameVm", "MarkAsTemplate", "MarkAsVm"];
+
+/// What `call` does to the power of a VM in `state`.
+///
+/// # Errors
+/// The state does not allow it, or it is no call about power.
 pub fn step(call: &str, state: PowerState) -> Result<Step, Refusal> {
     use PowerState::{Crashed, Paused, Running, Stopped, Suspended};
-    if !CALLS.contains(&call) {
+    if !POWER.contains(&call) {
         return Err(Refusal::NoCall(call.to_owned()));
     }
     let now = |state, boot| Ok(Step::Now { state, boot });
@@ -79,4 +97,15 @@ pub fn step(call: &str, state: PowerState) -> Result<Step, Refusal> {
         ("Unpause", Paused) => now(Running, false),
         _ => Err(Refusal::State { call: call.to_owned(), state: state.as_str_name() }),
     }
+}
+
+/// The state in which a call about power leaves a VM, where that shows that it was done.
+pub fn leads_to(call: &str) -> Option<PowerState> {
+    Some(match call {
+        "PowerOn" | "Unpause" => PowerState::Running,
+        "PowerOff" => PowerState::Stopped,
+        "Suspend" => PowerState::Suspended,
+        "Pause" => PowerState::Paused,
+        _ => return None,
+    })
 }

@@ -3,19 +3,22 @@
 //!
 //! ```text
 //! 17 PowerOn vm:4c4c4544-0042-3510-8054-b7c04f4a5331
+//! 18 RenameVm vm:4c4c4544-0042-3510-8054-b7c04f4a5331 name=web
+//! # PowerOn vm:4c4c4544-0042-3510-8054-b7c04f4a5331: not possible …       a call that came and did nothing
 //! ```
 //!
-//! Limit: the last 10,000 effects are kept in memory; the file keeps all.
+//! A file that is there is gone on with. Limit: the last 10,000 effects are kept in memory; the file keeps all.
 
+use lane::NativeCall;
 use parking_lot::Mutex;
 use std::{
     collections::VecDeque,
     fs::File,
-    io::{self, Write as _},
+    io::{self, BufRead as _, BufReader, Write as _},
     path::Path,
     sync::Arc,
 };
-use union::ObjectId;
+use union::{ObjectId, Value};
 
 /// How many effects are kept in memory.
 pub const KEEP: usize = 10_000;
@@ -29,6 +32,8 @@ pub struct Effect {
     pub call: Arc<str>,
     /// To which object.
     pub object: ObjectId,
+    /// Its short arguments, besides objects.
+    pub said: Arc<str>,
 }
 
 /// The effects of one simulated hypervisor.
@@ -46,29 +51,68 @@ struct Inner {
 
 impl EffectLog {
     /// A log; with `path` it goes on with that file.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
     pub fn open(path: Option<&Path>) -> io::Result<EffectLog> {
-        let file = path.map(|p| File::options().create(true).append(true).open(p)).transpose()?;
-        Ok(EffectLog { inner: Mutex::new(Inner { last: 0, kept: VecDeque::new(), file }) })
+        let mut last = 0;
+        let mut file = None;
+        if let Some(path) = path {
+            let opened = File::options().create(true).append(true).read(true).open(path)?;
+            for line in BufReader::new(&opened).lines() {
+                let line = line?;
+                last = line.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(last);
+            }
+            file = Some(opened);
+        }
+        Ok(EffectLog { inner: Mutex::new(Inner { last, kept: VecDeque::new(), file }) })
     }
 
     /// Notes an effect; when it returns, the line is on the disk.
-    pub fn note(&self, call: &str, object: ObjectId) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn note(&self, call: &str, object: ObjectId, said: &str) -> io::Result<()> {
         let mut inner = self.inner.lock();
         let number = inner.last + 1;
         if let Some(file) = &mut inner.file {
-            file.write_all(format!("{number} {call} {object}\n").as_bytes())?;
+            let space = if said.is_empty() { "" } else { " " };
+            file.write_all(format!("{number} {call} {object}{space}{said}\n").as_bytes())?;
             file.sync_data()?;
         }
         inner.last = number;
         if inner.kept.len() >= KEEP {
             inner.kept.pop_front();
         }
-        inner.kept.push_back(Effect { number, call: Arc::from(call), object });
+        inner.kept.push_back(Effect { number, call: Arc::from(call), object, said: Arc::from(said) });
         Ok(())
+    }
+
+    /// Notes a call that did nothing.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn note_refused(&self, call: &str, object: ObjectId, why: &str) -> io::Result<()> {
+        match &mut self.inner.lock().file {
+            Some(file) => file.write_all(format!("# {call} {object}: {why}\n").as_bytes()),
+            None => Ok(()),
+        }
     }
 
     /// The effects kept in memory, oldest first.
     pub fn effects(&self) -> Vec<Effect> {
         self.inner.lock().kept.iter().cloned().collect()
     }
+}
+
+/// The short arguments of a call, for the log.
+pub fn said(call: &NativeCall) -> String {
+    let short = |value: &Value| match value {
+        Value::Bool(v) => Some(v.to_string()),
+        Value::Int(v) => Some(v.to_string()),
+        Value::Str(v) => Some(v.chars().map(|c| if c.is_whitespace() { '_' } else { c }).take(64).collect()),
+        _ => None,
+    };
+    let args = call.args.iter().filter_map(|(name, value)| Some(format!("{name}={}", short(value)?)));
+    args.collect::<Vec<_>>().join(",")
 }

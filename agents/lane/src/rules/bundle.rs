@@ -8,7 +8,6 @@ use std::sync::Arc;
 use union::{
     Command, Kind, ObjectId, Origin, Plan, Record, Slot,
     command::{Cause, Code},
-    plan::Step,
 };
 
 /// A bundle's conflict tables, guards and effects.
@@ -75,9 +74,7 @@ impl Rules for BundleRules {
             self.bundle.protocol(protocol).and_then(|p| p.effect(&command.verb)).ok_or_else(|| {
                 Cause::new(Code::NotSupported, format!("{protocol} has no way to do {}", command.verb))
             })?;
-        let calls = effect.lower(&command.body, object, &Facts(around))?;
-        let steps = calls.into_iter().map(|call| Step { object: command.object, call }).collect();
-        Ok(Plan { steps, ..Plan::default() })
+        effect.plan(&command.body, command.object, object, &Facts(around))
     }
 
     fn expected(
@@ -88,6 +85,6 @@ impl Rules for BundleRules {
         around: &Inventory,
     ) -> Option<bool> {
         let effect = self.bundle.protocol(protocol)?.effect(&command.verb)?;
-        effect.expect(object, &Facts(around))
+        effect.expect(&command.body, object, &Facts(around))
     }
 }

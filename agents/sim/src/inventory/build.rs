@@ -265,7 +265,7 @@ struct Place {
 }
 
 /// What all VMs have in common.
-fn vm_template(schema: &Schema) -> Record {
+pub(crate) fn vm_template(schema: &Schema) -> Record {
     let controller = part(
         schema,
         "Controller",
