@@ -65,7 +65,8 @@ pub fn set_password(
     users.put(name, role, &hash::hash(password, cost, ids)?)
 }
 
-fn generate(ids: &dyn Ids) -> Secret {
+/// A password of ours.
+pub(crate) fn generate(ids: &dyn Ids) -> Secret {
     let mut random = [0; LENGTH];
     ids.fill(&mut random);
     let letter = |byte: &u8| ALPHABET.get(usize::from(byte % 32)).copied().map_or('x', char::from);

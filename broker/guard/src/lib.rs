@@ -19,12 +19,14 @@
 //! 4,096.
 #![forbid(unsafe_code)]
 
+pub mod authority;
 pub mod first;
 pub mod grant;
 mod guard;
 pub mod hash;
 pub mod keys;
 pub mod limiter;
+pub mod local;
 pub mod pass;
 pub mod passes;
 pub mod passwords;
@@ -35,12 +37,14 @@ pub mod signed;
 pub mod users;
 pub mod verbs;
 
+pub use authority::Authority;
 pub use first::{FirstAdmin, first_admin};
 pub use grant::{Check, Grant, GrantError};
 pub use guard::{Guard, Principal};
 pub use hash::Cost;
 pub use keys::{Keys, Public};
 pub use limiter::Limits;
+pub use local::Local;
 pub use pass::{Applicant, Logins, Pass, Tree};
 pub use passes::Passes;
 pub use passwords::{LoginError, Passwords, Settings};

@@ -40,11 +40,12 @@ impl Passes {
         Passes { table: Mutex::default(), clock }
     }
 
-    /// Holds a session whose grant came with a login; the same pass when it is held already. `None`: it has ended, or there is no room.
+    /// Holds a session whose grant came with a login; the same pass when it is held already. `None`: it has ended, there is no room, or the
+    /// grant is one for performing only.
     pub fn hold(&self, grant: Grant, key: Secret) -> Option<Pass> {
         let session: Arc<str> = grant.content.session_id.as_str().into();
         let mut table = self.table.lock();
-        if table.ended.contains_key(&session) {
+        if table.ended.contains_key(&session) || grant.content.performs_only {
             return None;
         }
         if let Some(pass) = table.held.get(&session) {

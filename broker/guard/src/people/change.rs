@@ -145,7 +145,7 @@ impl People {
         Ok(next)
     }
 
-    fn apply(&mut self, change: Change) -> Checked {
+    pub(crate) fn apply(&mut self, change: Change) -> Checked {
         match change {
             Change::AddUser(name, hash, role) => self.add_user(name, hash, role),
             Change::Password(name, hash) => {
