@@ -46,19 +46,25 @@ fn commands(bundle: &Bundle, out: &mut String) {
     }
     for command in bundle.schema.commands() {
         let mut row = vec![command.name.clone()];
-        row.extend(fronts.iter().map(|p| lifted(p, &command.name)));
+        // What no target lowers is the broker's own business.
+        let own = !targets.iter().any(|p| p.effect(&command.name).is_some());
+        row.extend(fronts.iter().map(|p| lifted(p, &command.name, own)));
         row.extend(targets.iter().map(|p| lowered(p, &command.name)));
         rows.push(row);
     }
-    out.push_str("# commands: by the front that lifts them, by the target that performs them; - is absent\n");
+    out.push_str("# commands: by the front that lifts them, by the target that performs them; - is absent, (kept) are facts of the broker,\n# broker what no target needs to know\n");
     table(&rows, out);
 }
 
-fn lifted(protocol: &Protocol, verb: &str) -> String {
+fn lifted(protocol: &Protocol, verb: &str, own: bool) -> String {
     let commands = protocol.commands().filter(|c| &*c.verb == verb);
     let texts: Vec<String> = commands
         .map(|c| {
-            let route = if c.dependence == crate::Dependence::Object { "engine" } else { "local" };
+            let route = match c.dependence {
+                _ if own => "broker",
+                crate::Dependence::Object => "engine",
+                _ => "local",
+            };
             format!("{route} {}", c.method)
         })
         .collect();

@@ -193,6 +193,8 @@ pub(crate) struct Entry {
     pub place: Place,
     pub since: VersionIndex,
     pub from: Option<Path>,
+    /// Of a list of an enumeration: the value that this entry shows.
+    pub is: Option<i64>,
     pub when: Option<Program>,
     pub body: BodyId,
 }

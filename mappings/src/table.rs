@@ -44,6 +44,8 @@ pub(crate) struct RawEntry {
     pub ty: Placed,
     pub from: Option<Placed>,
     pub when: Option<Placed>,
+    /// Of a list of an enumeration: the value that this entry shows.
+    pub is: Option<Placed>,
     /// Rows in place; otherwise those of `[object.<ty>]`.
     pub rows: Option<Arc<Vec<RawRow>>>,
     pub span: Span,
@@ -190,6 +192,7 @@ pub(crate) fn entries(item: &Item, findings: &mut Findings) -> Vec<RawEntry> {
                 ty: (e.key.clone(), e.key_span),
                 from: placed(&e.value, "the union list", findings).filter(|(text, _)| &**text != "@"),
                 when: None,
+                is: None,
                 rows: None,
                 span: e.value.span,
             })
@@ -216,7 +219,8 @@ fn entry(item: &Item, findings: &mut Findings) -> Option<RawEntry> {
     let ty = fields.need_str("type", findings).map(|(t, s)| (t.clone(), s));
     let from = fields.str("from", findings).map(|(t, s)| (t.clone(), s));
     let when = fields.str("when", findings).map(|(t, s)| (t.clone(), s));
+    let is = fields.str("is", findings).map(|(t, s)| (t.clone(), s));
     let rows = fields.table("rows", findings).map(|t| Arc::new(rows(t, findings)));
     fields.finish(findings);
-    Some(RawEntry { ty: ty?, from, when, rows, span: item.span })
+    Some(RawEntry { ty: ty?, from, when, is, rows, span: item.span })
 }

@@ -259,8 +259,9 @@ impl Case<'_> {
             }
         }
         if let Some(done) = done {
-            let found =
-                effect.expect(&object, &world).map_or("(no expectation)".to_owned(), |d| d.to_string());
+            let found = effect
+                .expect(&command, &object, &world)
+                .map_or("(no expectation)".to_owned(), |d| d.to_string());
             self.same("done", &done.to_string(), &found);
         }
         Some(())

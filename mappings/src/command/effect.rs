@@ -63,7 +63,7 @@ pub(crate) struct Step {
 #[derive(Debug)]
 pub(crate) enum Undo {
     Nothing,
-    Call(Call),
+    Call(Box<Call>),
     /// The same call with the script turned back.
     Back,
 }
@@ -126,13 +126,13 @@ impl Step {
 impl Effect {
     pub(super) fn frame<'a>(
         &self,
-        command: Option<&'a Record>,
+        command: &'a Record,
         object: &'a Record,
         reader: &'a dyn Reader,
     ) -> Frame<'a> {
-        let id = command.zip(self.object_slot).and_then(|(c, slot)| c.get(slot).as_ref_id());
+        let id = self.object_slot.and_then(|slot| command.get(slot).as_ref_id());
         let id = id.unwrap_or_else(|| ObjectId::new(self.on, uuid::Uuid::nil()));
-        Frame { command, ..Frame::object(id, object, reader) }
+        Frame { command: Some(command), ..Frame::object(id, object, reader) }
     }
 
     /// The calls, in order; none when every step's condition is false.
@@ -145,7 +145,7 @@ impl Effect {
         object: &Record,
         reader: &dyn Reader,
     ) -> Result<Vec<NativeCall>, Cause> {
-        let frame = self.frame(Some(command), object, reader);
+        let frame = self.frame(command, object, reader);
         let plan = Making::new(self, reader).plan(&frame)?;
         Ok(plan.steps.into_iter().map(|step| step.call).collect())
     }
@@ -167,11 +167,12 @@ impl Effect {
     }
 
     /// Whether the object shows that the effect is there; `None`: the effect leaves no trace to look for.
-    pub fn expect(&self, object: &Record, reader: &dyn Reader) -> Option<bool> {
-        self.expect.as_ref().map(|expect| expect.holds(&self.frame(None, object, reader)))
+    pub fn expect(&self, command: &Record, object: &Record, reader: &dyn Reader) -> Option<bool> {
+        self.expect.as_ref().map(|expect| expect.holds(&self.frame(command, object, reader)))
     }
 
-    /// Whether a plan of the engine is needed: the calls are made of stored facts, or the broker keeps some afterwards.
+    /// Whether a plan of the engine is needed: the calls are made of stored facts, the broker keeps some afterwards, or an object comes or
+    /// goes.
     pub fn needs_engine(&self) -> bool {
         self.dependence() == Dependence::Object
     }
@@ -183,6 +184,7 @@ impl Effect {
         let steps = self.steps.iter();
         if !self.own.is_empty()
             || self.appears.is_some()
+            || self.vanishes.is_some()
             || steps.clone().any(|s| s.each.is_some() || s.calls().any(edits))
         {
             return Dependence::Object;

@@ -55,9 +55,7 @@ impl<'a> Reading<'a> {
         }
         let object = self.env.union.kind(schema.on);
         let scope = Scope::command(message.id, schema.on, object.id);
-        let expect = expect.and_then(|(text, at)| {
-            condition(text, at, &Scope::object(object.id), self.env.union, self.findings)
-        });
+        let expect = expect.and_then(|(text, at)| condition(text, at, &scope, self.env.union, self.findings));
         let appears = appears.and_then(|text| self.reference(text, &scope));
         let vanishes = vanishes.and_then(|text| self.reference(text, &scope));
         let kind = appears.as_ref().and_then(|p| match &p.shape.flow {
@@ -178,7 +176,7 @@ impl<'a> Reading<'a> {
                 let name = fields.need_str("call", self.findings);
                 let args = fields.table("args", self.findings);
                 fields.finish(self.findings);
-                Undo::Call(self.call(name?, args, &scope))
+                Undo::Call(Box::new(self.call(name?, args, &scope)))
             }
             Some(other) => {
                 self.findings.error(other.span, format!("`undo` is a table, not {}", other.what()));

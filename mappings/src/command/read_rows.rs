@@ -23,6 +23,9 @@ use union::{
     schema::{FieldSchema, MessageSchema},
 };
 
+/// What a protocol calls the operations.
+type Words = Vec<(Arc<str>, Op)>;
+
 /// Where an argument's path begins.
 #[derive(Clone, Copy)]
 enum Base<'a> {
@@ -421,12 +424,7 @@ impl<'a> Reading<'a> {
     }
 
     /// `op = { field = "operation", add = "add", edit = "edit", remove = "remove" }`.
-    fn ops(
-        &mut self,
-        table: Option<&Table>,
-        change: TypeId,
-        span: Span,
-    ) -> Option<(Arc<str>, Vec<(Arc<str>, Op)>)> {
+    fn ops(&mut self, table: Option<&Table>, change: TypeId, span: Span) -> Option<(Arc<str>, Words)> {
         let Some(table) = table else {
             self.findings.error(span, "an edit needs `op = { field = \"...\", add = \"...\", ... }`");
             return None;

@@ -104,9 +104,10 @@ fn says_whether_the_effect_is_there() {
     let protocol = bundle.protocol("demo").unwrap();
     let object = |state: &str| record(&bundle.schema, "Vm", &[("power_state", number("PowerState", state))]);
     let effect = protocol.effect("PowerOn").unwrap();
-    assert_eq!(effect.expect(&object("RUNNING"), &Nothing), Some(true));
-    assert_eq!(effect.expect(&object("STOPPED"), &Nothing), Some(false));
-    assert_eq!(protocol.effect("Reset").unwrap().expect(&object("RUNNING"), &Nothing), None);
+    let command = bundle.schema.message("PowerOn").unwrap().record();
+    assert_eq!(effect.expect(&command, &object("RUNNING"), &Nothing), Some(true));
+    assert_eq!(effect.expect(&command, &object("STOPPED"), &Nothing), Some(false));
+    assert_eq!(protocol.effect("Reset").unwrap().expect(&command, &object("RUNNING"), &Nothing), None);
 }
 
 #[test]

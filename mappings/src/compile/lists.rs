@@ -72,7 +72,7 @@ impl<'a> Compiler<'a> {
             return None;
         };
         let mut inner = Stand { inside: true, ..stand.clone() };
-        let mut from = None;
+        let (mut from, mut is) = (None, None);
         if let Some((text, span)) = &raw.from {
             let (path, shape) = self.union_path(stand.item, text, *span)?;
             (inner.item, inner.other) = match &shape.flow {
@@ -80,6 +80,18 @@ impl<'a> Compiler<'a> {
                 Flow::Ref(kinds) if kinds.len() == 1 => {
                     let kind = kinds.first().copied();
                     (kind.map_or(stand.item, |k| self.env.union.kind(k).id), kind)
+                }
+                // One item for each time that the value is in the list; its rows read the object.
+                Flow::Enum(e) if shape.list && raw.is.is_some() => {
+                    let (name, at) = raw.is.as_ref()?;
+                    is = e.number(name);
+                    if is.is_none() {
+                        let help = did_you_mean(name, e.values.iter().map(|(n, _)| n.as_str()));
+                        let message = format!("enumeration {} has no value `{name}`", e.name);
+                        self.findings.error_help(*at, message, help);
+                        return None;
+                    }
+                    (inner.item, inner.other)
                 }
                 _ => {
                     let is = shape.describe(native, self.env.union);
@@ -93,6 +105,9 @@ impl<'a> Compiler<'a> {
             self.add_own(deps, stand, &path);
             from = Some(path);
         }
+        if let Some((name, at)) = raw.is.as_ref().filter(|_| is.is_none()) {
+            self.findings.error(*at, format!("`is = \"{name}\"` is for lists of an enumeration"));
+        }
         let when = raw.when.as_ref().and_then(|(text, span)| {
             let scope = Scope::entry(inner.item, stand.object);
             condition(text, *span, &scope, self.env.union, self.findings)
@@ -102,7 +117,7 @@ impl<'a> Compiler<'a> {
         }
         let body = self.entry_body(ty, raw, &inner)?;
         deps.add(&self.body_deps.get(body.0 as usize).cloned().unwrap_or_default());
-        Some((ty, self.make_entry(field, ty, from, when, body)))
+        Some((ty, Entry { is, ..self.make_entry(field, ty, from, when, body) }))
     }
 
     fn add_own(&self, deps: &mut Deps, stand: &Stand, path: &Path) {
@@ -120,7 +135,7 @@ impl<'a> Compiler<'a> {
     ) -> Entry {
         let concrete: Arc<str> = Arc::from(self.env.native.name(ty));
         let since = self.env.native.get(ty).map(|t| t.since).unwrap_or_default();
-        Entry { place: self.place(field, &concrete, ValueKind::Data), since, from, when, body }
+        Entry { place: self.place(field, &concrete, ValueKind::Data), since, from, is: None, when, body }
     }
 
     /// The body of an entry: rows in place, or the type's own table.

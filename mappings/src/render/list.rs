@@ -86,7 +86,16 @@ impl Compiled {
         walk: &Walk<'a>,
         visit: &mut dyn FnMut(&'a Entry, &Walk<'_>) -> bool,
     ) {
+        let mut last: Option<&crate::cel::Path> = None;
         for entry in list.entries.iter().filter(|e| e.since <= walk.version) {
+            if let (Some(_), Some(from)) = (entry.is, &entry.from) {
+                // All values of one list together, in the list's order.
+                if last != Some(from) && !self.values(list, from, walk, visit) {
+                    return;
+                }
+                last = Some(from);
+                continue;
+            }
             let Some(from) = &entry.from else {
                 let same = Walk { depth: walk.depth + 1, ..*walk };
                 if entry.when.as_ref().is_none_or(|w| w.holds(&same.frame)) && !visit(entry, &same) {
@@ -115,6 +124,32 @@ impl Compiled {
                 }
             }
         }
+    }
+
+    /// Visits an item for each value of an enumeration's list.
+    fn values<'a>(
+        &'a self,
+        list: &'a List,
+        from: &'a crate::cel::Path,
+        walk: &Walk<'a>,
+        visit: &mut dyn FnMut(&'a Entry, &Walk<'_>) -> bool,
+    ) -> bool {
+        let values: &Value = crate::cel::walk(walk.frame.item, from);
+        for (index, value) in values.items().iter().enumerate() {
+            let inner = walk.item(walk.frame.item, index);
+            let fits = |e: &&Entry| {
+                e.from.as_ref() == Some(from)
+                    && e.is == value.as_int()
+                    && e.since <= walk.version
+                    && e.when.as_ref().is_none_or(|w| w.holds(&inner.frame))
+            };
+            if let Some(entry) = list.entries.iter().find(fits)
+                && !visit(entry, &inner)
+            {
+                return false;
+            }
+        }
+        true
     }
 
     /// The key of an item as text.
