@@ -141,3 +141,46 @@ impl Follower {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        store::Put,
+        testing::{id, inventory, record, slot},
+    };
+    use union::Kind;
+
+    fn carry(news: Vec<(String, Option<Vec<u8>>)>, to: &mut Follower) {
+        for (key, bytes) in news {
+            match bytes {
+                Some(bytes) => to.put(&key, &bytes).expect("our own bytes"),
+                None => to.remove(&key).expect("our own key"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn agents_lay_over_their_facts_what_the_engine_says() {
+        let (engine, agent) = (inventory(), inventory());
+        let (one, two) = (id(Kind::Vm, 1), id(Kind::Vm, 2));
+        let template = slot(Kind::Vm, "template");
+        let (trouble, recent) = (slot(Kind::Vm, "trouble"), slot(Kind::Vm, "recent_task_ids"));
+        engine.set_own(one, vec![(template, true.into()), (recent, Value::list([id(Kind::Task, 1).into()]))]);
+        let tap = Tap::new(&engine);
+        let mut follower = Follower::new(Arc::clone(&agent));
+        carry(tap.next().await, &mut follower);
+        follower.synced();
+        agent.apply(vec![Put::Whole(one, record(Kind::Vm, &[])), Put::Whole(two, record(Kind::Vm, &[]))]);
+        assert_eq!(agent.own(one), [(template, true.into())]);
+        assert_eq!(agent.record(one).expect("there").get(template), &Value::Bool(true));
+        engine.set_own(two, vec![(trouble, "on two agents".into())]);
+        engine.set_own(one, vec![(template, Value::Absent)]);
+        carry(tap.next().await, &mut follower);
+        assert_eq!(agent.contested(two).as_deref(), Some("on two agents"));
+        assert_eq!(agent.own(one), []);
+        follower.reset();
+        follower.synced();
+        assert!(agent.contested(two).is_none() && agent.owned().is_empty());
+    }
+}

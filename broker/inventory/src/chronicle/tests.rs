@@ -168,3 +168,35 @@ fn an_event_is_a_union_event() {
     assert_eq!(entry.record.get(slot(Kind::Event, "severity")), &Value::Int(2));
     assert_eq!(entry.record.get(slot(Kind::Event, "message")), &Value::from("User ann could not log in"));
 }
+
+#[derive(Debug, Default)]
+struct Blocks(parking_lot::Mutex<std::collections::BTreeMap<String, i64>>);
+
+impl Counters for Blocks {
+    fn begin(&self, name: &str, block: i64) -> i64 {
+        let mut all = self.0.lock();
+        let last = all.entry(name.to_owned()).or_default();
+        std::mem::replace(last, *last + block)
+    }
+    fn reserve(&self, name: &str, to: i64) {
+        self.0.lock().insert(name.to_owned(), to);
+    }
+}
+
+#[test]
+fn numbers_go_on_after_a_restart() {
+    let blocks = Arc::new(Blocks::default());
+    let mut used = 0;
+    for life in 0..3 {
+        let source = crate::testing::inventory();
+        source.count_by(blocks.clone());
+        let view = crate::View::new("fleet", &source, crate::Layout::Fleet(crate::Skeleton::default()));
+        let (chronicle, _guard) = Chronicle::new("c", view.inventory());
+        for _ in 0..(BLOCK * life) {
+            let number = chronicle.record(Note { what: "mapping.gap", ..Note::default() }).number;
+            assert!(number > used && number <= blocks.0.lock()["c"]);
+            used = number;
+        }
+    }
+    assert!(used > 3 * BLOCK && used < 7 * BLOCK);
+}

@@ -111,7 +111,7 @@ impl Book {
             if target.is_empty() || agent.in_step.contains(&target) {
                 self.gone(inner, name, id, &mut draft);
             } else {
-                agent.mask(inner, id, &mut draft.puts);
+                agent.mask(inner, name, id, &mut draft.puts);
             }
         }
         self.finish(inner, draft);
@@ -195,7 +195,7 @@ impl Book {
         if self.agents.get(&agent).is_some_and(|agent| agent.lost) {
             // A mask remembers what it covers, so the facts come first.
             self.finish(inner, std::mem::take(draft));
-            self.agent(&agent).mask(inner, id, &mut draft.puts);
+            self.agent(&agent).mask(inner, &agent, id, &mut draft.puts);
         }
     }
 
@@ -236,9 +236,7 @@ impl Book {
         let mut puts = Vec::new();
         let ids: Vec<ObjectId> = agent.objects.keys().copied().collect();
         for id in ids {
-            if inner.holders.read().of.get(&id).is_some_and(|holder| *holder.agent == *name) {
-                agent.mask(inner, id, &mut puts);
-            }
+            agent.mask(inner, name, id, &mut puts);
         }
         inner.apply(puts);
     }
@@ -288,15 +286,18 @@ impl Book {
         self.finish(inner, draft);
         let mut puts = Vec::new();
         for (name, id) in known {
-            self.agent(&name).mask(inner, id, &mut puts);
+            self.agent(&name).mask(inner, &name, id, &mut puts);
         }
         inner.apply(puts);
     }
 }
 
 impl Agent {
-    /// Shows a host or a VM as not responding.
-    fn mask(&mut self, inner: &Inner, id: ObjectId, puts: &mut Vec<Put>) {
+    /// Shows a host or a VM as not responding, unless another agent holds it.
+    fn mask(&mut self, inner: &Inner, name: &str, id: ObjectId, puts: &mut Vec<Put>) {
+        if inner.holders.read().of.get(&id).is_none_or(|holder| *holder.agent != *name) {
+            return;
+        }
         let shown = match id.kind {
             Kind::Host => Connection::NotResponding,
             Kind::Vm => Connection::Disconnected,

@@ -79,6 +79,65 @@ fn late_figures_do_not_bring_an_object_back() {
 }
 
 #[test]
+fn the_brokers_own_facts_lie_over_whatever_is_put() {
+    let inventory = inventory();
+    let vm1 = id(Kind::Vm, 1);
+    let (name, template) = (slot(Kind::Vm, "name"), slot(Kind::Vm, "template"));
+    let shown = |slot| inventory.record(vm1).expect("stored").get(slot).clone();
+    inventory.set_own(vm1, vec![(template, true.into())]);
+    assert!(inventory.record(vm1).is_none(), "a layer makes no object");
+    inventory.apply(vec![Put::Whole(vm1, vm(&[("name", "a".into()), ("template", false.into())]))]);
+    assert_eq!((shown(name), shown(template)), ("a".into(), true.into()));
+    assert_eq!(inventory.beneath(vm1).expect("stored").record.get(template), &Value::Bool(false));
+    let before = inventory.revision();
+    assert_eq!(inventory.set_own(vm1, vec![(template, true.into())]), before, "nothing new");
+    inventory.apply(vec![Put::Slots(vm1, vec![(template, Value::Absent)])]);
+    assert_eq!((shown(template), inventory.revision()), (true.into(), before));
+    inventory.set_own(vm1, vec![(name, "own".into())]);
+    assert_eq!((shown(name), inventory.own(vm1).len()), ("own".into(), 2));
+    assert_eq!(inventory.find(Kind::Vm, name, "own"), [vm1]);
+    inventory.apply(vec![Put::Remove(vm1)]);
+    inventory.apply(vec![Put::Whole(vm1, vm(&[("name", "b".into())]))]);
+    assert_eq!(shown(name), "own".into(), "it came back");
+    inventory.set_own(vm1, vec![(name, Value::Absent), (template, Value::Absent)]);
+    assert_eq!((shown(name), inventory.own(vm1).len(), inventory.owned().len()), ("b".into(), 0, 0));
+}
+
+#[test]
+fn settings_are_merged_by_key_and_recent_tasks_added() {
+    let inventory = inventory();
+    let vm1 = id(Kind::Vm, 1);
+    let setting = |key: &str, value: &str| {
+        let schema = Schema::base();
+        let message = schema.message("Setting").expect("a message");
+        let mut record = message.record();
+        record.set(message.field("key").expect("a field").slot, key);
+        record.set(message.field("value").expect("a field").slot, value);
+        Value::record(record)
+    };
+    let (settings, recent) = (slot(Kind::Vm, "settings"), slot(Kind::Vm, "recent_task_ids"));
+    let tasks = |ns: &[u128]| Value::list(ns.iter().map(|n| Value::Ref(id(Kind::Task, *n))));
+    let theirs = Value::list([setting("a", "1"), setting("b", "1")]);
+    inventory.apply(vec![Put::Whole(vm1, vm(&[("settings", theirs), ("recent_task_ids", tasks(&[1, 2]))]))]);
+    let own = Value::list([setting("c", "2"), setting("b", "2")]);
+    inventory.set_own(vm1, vec![(settings, own), (recent, tasks(&[2, 3]))]);
+    let record = inventory.record(vm1).expect("stored");
+    let merged = Value::list([setting("a", "1"), setting("b", "2"), setting("c", "2")]);
+    assert_eq!((record.get(settings), record.get(recent)), (&merged, &tasks(&[1, 2, 3])));
+}
+
+#[test]
+fn what_was_seen_in_an_earlier_life_was_seen_then() {
+    let inventory = inventory();
+    inventory.recall([(id(Kind::Vm, 1), 7)]);
+    inventory.apply((1..=2).map(|n| Put::Whole(id(Kind::Vm, n), vm(&[]))).collect());
+    let born = |n| inventory.get(id(Kind::Vm, n)).expect("stored").created_ms;
+    assert!(born(1) == 7 && born(2) > 7);
+    inventory.apply(vec![Put::Remove(id(Kind::Vm, 1)), Put::Whole(id(Kind::Vm, 1), vm(&[]))]);
+    assert_eq!(born(1), born(2), "another one");
+}
+
+#[test]
 fn a_record_of_another_kind_is_not_taken() {
     let inventory = inventory();
     inventory.apply(vec![Put::Whole(id(Kind::Vm, 1), record(Kind::Host, &[]))]);

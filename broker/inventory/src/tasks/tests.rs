@@ -129,3 +129,58 @@ fn ended_tasks_are_dropped_by_age_and_number_but_not_too_soon() {
     tasks.sweep();
     assert_eq!(inventory.count(Kind::Task), 0);
 }
+
+#[derive(Debug, Default)]
+struct Shelf(Mutex<BTreeMap<ObjectId, Kept>>);
+
+impl Keeper for Shelf {
+    fn keep(&self, task: Kept) {
+        self.0.lock().insert(task.id, task);
+    }
+    fn forget(&self, tasks: &[ObjectId]) {
+        self.0.lock().retain(|id, _| !tasks.contains(id));
+    }
+}
+
+#[test]
+fn tasks_go_on_after_a_restart() {
+    let (clock, before, tasks) = world();
+    let shelf = Arc::new(Shelf::default());
+    tasks.kept_by(shelf.clone());
+    let (done, failed, running, waiting) = (
+        tasks.create(&command(1), true),
+        tasks.create(&command(2), true),
+        tasks.create(&command(3), true),
+        tasks.create(&command(4), true),
+    );
+    tasks.done(done, None);
+    let cause = Cause::new(Code::TargetFailed, "no");
+    tasks.failed(failed, &cause);
+    tasks.active(running);
+    let listed = |inventory: &Inventory| {
+        inventory.record(id(Kind::Vm, 1)).expect("there").get(slot(Kind::Vm, "recent_task_ids")).clone()
+    };
+
+    let inventory = Inventory::new(Schema::base(), 2, clock.clone());
+    let again = Tasks::new(Arc::clone(&inventory), clock.clone(), Arc::new(SeededIds::new(8)));
+    let live = again.restore(shelf.0.lock().values().cloned().collect());
+    again.kept_by(shelf.clone());
+    inventory.apply(vec![Put::Whole(id(Kind::Vm, 1), record(Kind::Vm, &[("name", "web".into())]))]);
+    assert_eq!(live, [(command(3).id, running), (command(4).id, waiting)]);
+    for task in [done, failed, running, waiting] {
+        assert_eq!(before.record(task), inventory.record(task));
+    }
+    assert_eq!(listed(&before), listed(&inventory));
+    assert_eq!(again.cause(failed).as_deref(), Some(&cause));
+    assert_eq!(
+        (again.of(command(3).id), again.recent(9)),
+        (Some(running), vec![done, failed, running, waiting])
+    );
+    assert_eq!(again.abandon(&live, |command| command == live[0].0), 1);
+    assert_eq!(value(&inventory, waiting, "state"), Value::from(TaskState::Failed as i32));
+    again.done(running, None);
+    assert_eq!(value(&inventory, again.create(&command(5), true), "number"), Value::Int(5));
+    clock.advance(Duration::from_millis(KEEP_MS.unsigned_abs() + 1));
+    again.sweep();
+    assert_eq!(shelf.0.lock().len(), 1, "only the one that still waits");
+}
