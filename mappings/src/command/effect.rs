@@ -118,7 +118,7 @@ impl Call {
 impl Step {
     /// The call and what takes it back.
     pub fn calls(&self) -> impl Iterator<Item = &Call> {
-        let undo = if let Undo::Call(undo) = &self.undo { Some(undo) } else { None };
+        let undo = if let Undo::Call(undo) = &self.undo { Some(&**undo) } else { None };
         std::iter::once(&self.call).chain(undo)
     }
 }
