@@ -9,12 +9,12 @@
 //! An outcome that does not reach the disk is looked for at the next start. Outcomes that wait are bounded: with 4,096 of them, commands
 //! wait before they begin. A store that does not take an intent refuses the command.
 
-use crate::{grants::Grants, limits, outbox::Backlog};
+use crate::{grants::Grants, keep::tasks::TaskKeeper, limits, outbox::Backlog};
 use async_trait::async_trait;
 use lane::{Intended, Recorder, Unsettled};
 use prost::Message;
 use sha2::{Digest, Sha256};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use store::{
     Batch, Blob, Epoch, Store, StoreError,
     audit::Record,
@@ -58,6 +58,7 @@ pub struct Journal {
     clock: Arc<dyn Clock>,
     room: Arc<Semaphore>,
     jobs: mpsc::Sender<Job>,
+    tasks: OnceLock<Arc<TaskKeeper>>,
 }
 
 impl std::fmt::Debug for Journal {
@@ -93,7 +94,15 @@ impl Journal {
         let writer =
             Writer { rows: rows.clone(), epoch, backlog: Arc::clone(&backlog), room: Arc::clone(&room) };
         tokio::spawn(writer.run(queue));
-        Arc::new(Journal { rows, epoch, schema, grants, backlog, clock, room, jobs })
+        let tasks = OnceLock::new();
+        Arc::new(Journal { rows, epoch, schema, grants, backlog, clock, room, jobs, tasks })
+    }
+
+    /// From now on a command's task is kept by the commit that keeps its intent.
+    pub fn keep_tasks(&self, tasks: Arc<TaskKeeper>) {
+        if self.tasks.set(tasks).is_err() {
+            tracing::error!("a journal has its tasks already");
+        }
     }
 
     /// The commands that had begun in an earlier life and have not ended, for [`lane::Owner::recover`].
@@ -228,6 +237,9 @@ impl Recorder for Journal {
         entry.read_set = Blob(plan.encode_to_vec());
         entry.plans = 1;
         let mut also = Batch::new();
+        if let Some(tasks) = self.tasks.get() {
+            tasks.stage(intended.command.id, &mut also);
+        }
         if !intended.from_engine {
             outbox::stage(&mut also, &self.audit(intended.command, grant));
         }
