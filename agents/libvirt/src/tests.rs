@@ -2,6 +2,7 @@
 
 mod claims;
 mod edit;
+mod effects;
 mod hot;
 mod lane;
 mod native;

@@ -7,25 +7,25 @@ use super::{
 };
 use crate::target::Status;
 use lane::{
-    Owner,
+    Owner, Rules,
     owner::{Limits, Reply},
     rules::BundleRules,
 };
 use std::{fs, sync::Arc};
 use union::{
-    Clock, Command, CommandId, Ids, ObjectId, Origin, Value,
+    Clock, Command, CommandId, Ids, Kind, ObjectId, Origin, Value,
     clock::{SystemClock, SystemIds},
     command::{Code, Outcome},
     pb::PowerState,
 };
 
-struct Commands {
-    bench: Bench,
-    owner: Arc<Owner>,
+pub struct Commands {
+    pub bench: Bench,
+    pub owner: Arc<Owner>,
 }
 
 impl Commands {
-    async fn start(rig: &Rig) -> Commands {
+    pub async fn start(rig: &Rig) -> Commands {
         let bundle = bundle();
         let bench = Bench::start(config(&rig.qemu())).await;
         let clock = Arc::new(SystemClock::new());
@@ -41,25 +41,47 @@ impl Commands {
     }
 
     async fn perform_within(&self, verb: &str, vm: ObjectId, ms: i64) -> Outcome {
+        let command = self.command(verb, vm, &[("vm_id", Value::Ref(vm))], ms);
+        self.owner.submit(command, Reply::Task).unwrap().outcome().await
+    }
+
+    /// Asks for a VM's command with more than its id.
+    pub async fn ask(&self, verb: &str, vm: ObjectId, fields: &[(&str, Value)]) -> Outcome {
+        let mut all = vec![("vm_id", Value::Ref(vm))];
+        all.extend(fields.iter().cloned());
+        self.owner.submit(self.command(verb, vm, &all, 60_000), Reply::Task).unwrap().outcome().await
+    }
+
+    /// Makes a VM as the engine does, by a plan.
+    pub async fn create(&self, folder: ObjectId, fields: &[(&str, Value)]) -> Outcome {
+        let command = self.command("CreateVm", folder, fields, 60_000);
+        let inventory = &self.bench.inventory;
+        let none = inventory.schema().kind(Kind::Folder).record();
+        let plan = BundleRules::new(bundle()).lower("libvirt", &command, &none, inventory).unwrap();
+        self.owner.submit_planned(command, plan, Reply::Task).unwrap().outcome().await
+    }
+
+    fn command(&self, verb: &str, object: ObjectId, fields: &[(&str, Value)], ms: i64) -> Command {
         let schema = self.bench.inventory.schema();
         let message = schema.message(verb).unwrap();
         let mut body = message.record();
-        body.set(message.field("vm_id").unwrap().slot, vm);
-        let command = Command {
+        for (field, value) in fields {
+            body.set(message.field(field).unwrap().slot, value.clone());
+        }
+        Command {
             id: CommandId(SystemIds.uuid()),
             verb: verb.into(),
             schema: message.command.clone().unwrap(),
-            object: vm,
+            object,
             body: Arc::new(body),
             principal: "tester".into(),
             session: "".into(),
             deadline_ms: SystemClock::new().now_ms() + ms,
             origin: Origin { protocol: "test".into(), view: "".into(), method: verb.into() },
-        };
-        self.owner.submit(command, Reply::Task).unwrap().outcome().await
+        }
     }
 
-    async fn done(&self, verb: &str, vm: ObjectId, state: PowerState) {
+    pub async fn done(&self, verb: &str, vm: ObjectId, state: PowerState) {
         match self.perform(verb, vm).await {
             Outcome::Done { revision, already: false, .. } => {
                 assert!(self.bench.inventory.revision() >= revision);
