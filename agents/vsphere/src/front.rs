@@ -17,8 +17,8 @@ use crate::{
     methods::Methods,
     native::{self, NS, Tags, TaskOutcome},
     permission::{self, Sight},
-    power::Plans,
     session::{self, COOKIE, DEFAULT_LOCALE, Data, Session, Ticket},
+    task::Results,
     version,
 };
 use ::front::{Peer, Sessions, session::Active};
@@ -56,7 +56,7 @@ pub(crate) struct Front {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn Ids>,
     pub(crate) keeper: Keeper,
-    pub(crate) plans: Arc<Mutex<Plans>>,
+    pub(crate) results: Arc<Mutex<Results>>,
     pub(crate) limits: ::front::Limits,
     pub(crate) watching: OnceLock<ObserverGuard>,
     pub(crate) me: Weak<Front>,
@@ -281,8 +281,8 @@ impl Front {
         if id.kind != Kind::Task {
             return None;
         }
-        if let Some(attempted) = self.plans.lock().get(&id) {
-            return Some(TaskOutcome::Attempted(attempted.clone()));
+        if let Some(result) = self.results.lock().get(&id) {
+            return Some(TaskOutcome::Result(result.clone()));
         }
         let cause = self.tasks.cause(id)?;
         let slot = |field| self.catalog.schema().slot(Kind::Task, field);

@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 mod authorization;
+mod browser;
 mod call;
 mod command;
 mod events;

@@ -4,7 +4,7 @@
 //! not here: they are lifted and performed by their row alone.
 
 use crate::{
-    authorization,
+    authorization, browser,
     call::{Call, Reply},
     command, events,
     fault::{Answer, Fault},
@@ -83,6 +83,8 @@ const METHODS: &[(&str, &str, Run)] = &[
     ("SearchIndex", "FindByIp", now!(search::by_ip)),
     ("SearchIndex", "FindAllByIp", now!(search::all_by_ip)),
     ("SearchIndex", "FindChild", now!(search::child)),
+    ("HostDatastoreBrowser", "SearchDatastore_Task", now!(browser::search)),
+    ("HostDatastoreBrowser", "SearchDatastoreSubFolders_Task", now!(browser::search_below)),
     ("Datacenter", "PowerOnMultiVM_Task", now!(power::power_on_multi)),
     ("VirtualMachine", "AnswerVM", now!(power::answer)),
     ("ManagedEntity", "Reload", now!(service::reload)),

@@ -7,7 +7,7 @@
 //! field      <memoryMB>128</memoryMB>                              says its type where the schema leaves it open
 //! ```
 
-use crate::fault::Fault;
+use crate::{browser::Found, fault::Fault};
 use mapping::{Emit, FieldMeta, NativeRef, Protocol, Role, ValueKind, schema::Primitive};
 use std::sync::Arc;
 use wire::{
@@ -139,13 +139,24 @@ pub(crate) struct Attempted {
     pub(crate) refused: Vec<(NativeRef, Fault)>,
 }
 
+/// What a task ended with, where it is no object.
+#[derive(Debug)]
+pub(crate) enum TaskResult {
+    /// A plan for several machines: each with its own task.
+    Attempted(Attempted),
+    /// What a search found.
+    Found(Vec<Found>),
+    /// What a search found in a directory and below.
+    FoundBelow(Vec<Found>),
+}
+
 /// How a task ended, where that is more than the union knows.
 #[derive(Clone, Debug)]
 pub(crate) enum TaskOutcome {
     /// It failed: a fault's own fields are no facts of the union.
     Error(Fault),
-    /// It was a plan for several machines: each with its own task.
-    Attempted(Arc<Attempted>),
+    /// Its result is no object.
+    Result(Arc<TaskResult>),
 }
 
 impl TaskOutcome {
@@ -157,7 +168,21 @@ impl TaskOutcome {
                 fault.encode_localized(out);
                 out.close("error");
             }
-            TaskOutcome::Attempted(machines) => {
+            TaskOutcome::Result(result) => result.encode(out),
+        }
+    }
+}
+
+impl TaskResult {
+    fn encode(&self, out: &mut Encoder) {
+        match self {
+            TaskResult::Found(found) => found.iter().for_each(|found| found.encode(out, "result")),
+            TaskResult::FoundBelow(found) => {
+                out.open_typed("result", "ArrayOfHostDatastoreBrowserSearchResults");
+                found.iter().for_each(|found| found.encode(out, "HostDatastoreBrowserSearchResults"));
+                out.close("result");
+            }
+            TaskResult::Attempted(machines) => {
                 out.open_typed("result", "ClusterPowerOnVmResult");
                 for (machine, task) in &machines.tasks {
                     out.open("attempted");

@@ -4,34 +4,10 @@ use crate::{
     call::{Call, Reply},
     command::{self, Wanted},
     fault::{Answer, Fault},
-    native::Attempted,
+    native::{Attempted, TaskResult},
 };
-use indexmap::IndexMap;
 use std::sync::Arc;
-use union::{Command, CommandId, ObjectId, Origin};
-
-/// How many plans' results are remembered.
-const PLANS: usize = 1_000;
-
-/// What plans attempted, by their own tasks; the oldest are forgotten first.
-#[derive(Debug, Default)]
-pub(crate) struct Plans {
-    attempted: IndexMap<ObjectId, Arc<Attempted>>,
-}
-
-impl Plans {
-    /// What a plan attempted, if the task is a plan's.
-    pub(crate) fn get(&self, task: &ObjectId) -> Option<&Arc<Attempted>> {
-        self.attempted.get(task)
-    }
-
-    fn remember(&mut self, task: ObjectId, attempted: Attempted) {
-        if self.attempted.len() >= PLANS {
-            self.attempted.shift_remove_index(0);
-        }
-        self.attempted.insert(task, Arc::new(attempted));
-    }
-}
+use union::{Command, CommandId, Origin};
 
 /// The method whose command each machine of a `PowerOnMultiVM_Task` gets.
 const EACH: &str = "PowerOnVM_Task";
@@ -92,7 +68,7 @@ pub(crate) fn power_on_multi(call: &Call<'_>) -> Answer<Reply> {
     tracing::debug!(%datacenter, machines = machines.len(), first = %first, "a plan of power-ons");
     let tasks = front.tasks.clone();
     let task = tasks.create(&plan, false);
-    front.plans.lock().remember(task, attempted);
+    front.results.lock().remember(task, TaskResult::Attempted(attempted));
     tokio::spawn(async move {
         tasks.active(task);
         for ticket in tickets {

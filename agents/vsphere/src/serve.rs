@@ -9,8 +9,8 @@ use crate::{
     limits,
     methods::Methods,
     native::Tags,
-    power::Plans,
     session::{Data, Ticket},
+    task::Results,
 };
 use ::front::{Listener, Sessions, session};
 use ::inventory::{Chronicle, IdMap, ObserverGuard, Tasks, View};
@@ -161,7 +161,7 @@ pub(crate) struct Common {
     tasks: Arc<Tasks>,
     ids: Arc<dyn Ids>,
     tickets: Arc<Mutex<VecDeque<Ticket>>>,
-    plans: Arc<Mutex<Plans>>,
+    results: Arc<Mutex<Results>>,
     limits: ::front::Limits,
     _told: ObserverGuard,
 }
@@ -187,7 +187,7 @@ impl Common {
             tasks: deps.tasks,
             ids: deps.ids,
             tickets: Arc::default(),
-            plans: Arc::default(),
+            results: Arc::default(),
             limits: connection,
             _told: told,
         };
@@ -213,7 +213,7 @@ pub(crate) fn build(common: &Common, bundle: Arc<Bundle>, generation: u64) -> Re
         clock: common.clock.clone(),
         ids: common.ids.clone(),
         keeper: Keeper::default(),
-        plans: common.plans.clone(),
+        results: common.results.clone(),
         limits: common.limits,
         watching: OnceLock::new(),
         me: me.clone(),

@@ -9,13 +9,38 @@ use crate::{
     inventory::Key,
     limits,
     made::Thing,
-    native::Soap,
+    native::{Soap, TaskResult},
     permission::{self, Sight},
 };
+use indexmap::IndexMap;
 use mapping::NativeRef;
 use std::sync::Arc;
 use union::{CommandId, Kind, ObjectId};
 use wire::{soap::encode::Encoder, xml::Element};
+
+/// How many tasks' results are remembered.
+const RESULTS: usize = 1_000;
+
+/// Results of tasks that are no objects, by task; the oldest are forgotten first.
+#[derive(Debug, Default)]
+pub(crate) struct Results {
+    of: IndexMap<ObjectId, Arc<TaskResult>>,
+}
+
+impl Results {
+    /// A task's result, if it is none of the union's.
+    pub(crate) fn get(&self, task: &ObjectId) -> Option<&Arc<TaskResult>> {
+        self.of.get(task)
+    }
+
+    /// Remembers a result.
+    pub(crate) fn remember(&mut self, task: ObjectId, result: TaskResult) {
+        if self.of.len() >= RESULTS {
+            self.of.shift_remove_index(0);
+        }
+        self.of.insert(task, Arc::new(result));
+    }
+}
 
 /// A `TaskHistoryCollector`.
 #[derive(Clone, Debug, Default)]

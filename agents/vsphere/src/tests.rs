@@ -23,6 +23,7 @@ use uuid::Uuid;
 use wire::xml::Document;
 
 mod collector;
+mod commands;
 mod golden;
 mod hostile;
 mod logins;
@@ -210,20 +211,32 @@ impl Rig {
     }
 
     fn new(view: &str, layout: Layout) -> Rig {
+        Rig::with(view, layout, |tasks, source| {
+            let clock = Arc::new(ManualClock::new(NOW));
+            let rules = Arc::new(BundleRules::new(BUNDLE.clone()));
+            let owner = Owner::new(rules, source.clone(), tasks, clock, lane::Limits::default());
+            owner.adopt(Arc::new(power::Machines::new(source.clone())));
+            owner
+        })
+    }
+
+    /// A front whose commands are taken by what `commands` makes over the tasks and the facts.
+    pub(super) fn with(
+        view: &str,
+        layout: Layout,
+        commands: impl FnOnce(Arc<Tasks>, &Arc<Inventory>) -> Arc<dyn lane::Commands>,
+    ) -> Rig {
         let clock = Arc::new(ManualClock::new(NOW));
         let ids: Arc<dyn Ids> = Arc::new(SeededIds::new(7));
         let source = Inventory::new(BUNDLE.schema.clone(), 1, clock.clone());
         source.apply(facts());
         let tasks = Tasks::new(source.clone(), clock.clone(), ids.clone());
-        let rules = Arc::new(BundleRules::new(BUNDLE.clone()));
-        let owner = Owner::new(rules, source.clone(), tasks.clone(), clock.clone(), lane::Limits::default());
-        owner.adopt(Arc::new(power::Machines::new(source.clone())));
         let timer: Arc<dyn Clock> = clock.clone();
         let engine = logins::Engine::new(timer);
         let deps = Deps {
             bundle: BUNDLE.clone(),
             view: View::new(view, &source, layout),
-            commands: owner,
+            commands: commands(tasks.clone(), &source),
             logins: engine.clone(),
             tasks: tasks.clone(),
             clock: clock.clone(),
