@@ -324,3 +324,6 @@ fn read<M: Message + Default>(body: &[u8]) -> Result<M, Cause> {
 fn unreadable(why: &str) -> Cause {
     Cause::new(Code::InvalidArgument, format!("a message of the engine cannot be read: {why}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -172,3 +172,6 @@ impl Duty {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

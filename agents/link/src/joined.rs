@@ -7,24 +7,27 @@
 use crate::{
     door::{self, Link},
     duty::{Duty, Introduces},
-    engine::Engine,
+    engine::{Engine, Service, Verb, ask},
     grants::Grants,
     journal::{self, Journal},
+    keep::ids::Lender,
+    limits,
     outbox::{Backlog, Pump},
     presence::Presence,
     remote::{self, Remote, SealKey},
-    router::{self, Replica, Router},
+    router::{self, Replica, Router, end_task},
 };
+use async_trait::async_trait;
 use guard::{Check, Keys, Public, Signer, Tree};
 use inventory::{Inventory, Tasks};
-use lane::{Owner, Ticket};
+use lane::{Known, Owner, Ticket};
 use mapping::Bundle;
 use parking_lot::Mutex;
 use std::{sync::Arc, time::Duration};
 use store::{Epoch, Store, StoreError};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use union::{Clock, Ids, Schema};
+use union::{Clock, CommandId, Ids, Kind, ObjectId, Schema, command::Cause, pb};
 
 /// How often commands that were settled long ago are forgotten.
 const EXPIRE: Duration = Duration::from_secs(600);
@@ -177,6 +180,49 @@ impl Joined {
         Ok(self.owner.recover(unsettled))
     }
 
+    /// Sees the tasks of an earlier life to their end: those that had not ended when they were restored into `tasks`, of the front whose
+    /// commands `router` routes. Call it after [`recover`](Joined::recover).
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn restored(
+        &self,
+        router: &Router,
+        tasks: &Tasks,
+        live: &[(CommandId, ObjectId)],
+    ) -> Result<(), Cause> {
+        let object_of = tasks.inventory().schema().slot(Kind::Task, "object_id");
+        for (command, task) in live {
+            match self.owner.outcome(*command) {
+                // The lane that finds out ends it.
+                Some(Known::Running) => continue,
+                Some(Known::Ended(outcome)) => {
+                    end_task(tasks, *task, &outcome);
+                    continue;
+                }
+                None => {}
+            }
+            match self.journal.look(*command).await? {
+                Some(Some(outcome)) => end_task(tasks, *task, &outcome),
+                // It is open, and nothing in this process finds out: the next start does.
+                Some(None) => tracing::error!(%command, "a command in the journal is not looked after"),
+                // It never began here: the engine knows, or nobody does.
+                None => {
+                    let record = tasks.inventory().record(*task);
+                    let object = record.zip(object_of).and_then(|(r, slot)| r.get(slot).as_ref_id());
+                    let deadline = self.clock.now_ms().saturating_add(limits::RESUMED_MS);
+                    router.resume(*task, *command, object.unwrap_or(*task), deadline);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Who leases native numbers to this agent.
+    pub fn lender(&self) -> Arc<dyn Lender> {
+        Arc::new(FromEngine(Arc::clone(&self.engine)))
+    }
+
     /// Keeps in touch with the engine and hands in what was done without it, until this is dropped. Only the first call counts.
     pub fn run(&self) {
         let Some((duty, pump)) = self.running.lock().take() else { return };
@@ -233,5 +279,17 @@ impl Joined {
         if tokio::time::timeout(patience, finished).await.is_err() {
             tracing::info!(waiting = self.backlog.count(), "the engine takes the rest at the next start");
         }
+    }
+}
+
+/// The engine as a lender of numbers.
+#[derive(Debug)]
+struct FromEngine(Arc<dyn Engine>);
+
+#[async_trait]
+impl Lender for FromEngine {
+    async fn lease(&self, wanted: pb::LeaseIds) -> Result<pb::LeasedIds, String> {
+        let asked = ask(&*self.0, &Verb::Service(Service::Ids), &wanted, limits::SHORT).await;
+        asked.map_err(|error| error.to_string())
     }
 }

@@ -49,7 +49,7 @@ pub use tree::FactsTree;
 /// The failpoints of this room.
 pub const POINTS: &[&str] = &[
     "link.task-created",
-    "link.submitted",
+    "link.answered",
     "link.outcome-heard",
     "link.task-ended",
     "link.outcome-told",

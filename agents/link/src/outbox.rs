@@ -180,3 +180,6 @@ fn handed(seq: u64, item: Item) -> pb::HandedItem {
     };
     pb::HandedItem { seq, what, body, grant }
 }
+
+#[cfg(test)]
+mod tests;

@@ -211,3 +211,6 @@ impl Logins for Remote {
         self.deps.grants.used(&pass.session);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@
 use crate::{
     engine::{Engine, Service, Verb, ask},
     grants::Grants,
+    keep::tasks::TaskKeeper,
     limits,
     presence::Presence,
 };
@@ -23,14 +24,14 @@ use mapping::command::Dependence;
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 use std::{
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use union::{
     Clock, Command, CommandId, ObjectId,
-    command::{Cause, Code, Revision},
+    command::{Cause, Code, Outcome, Revision},
     pb,
 };
 
@@ -102,6 +103,7 @@ pub struct Router {
     room: Arc<Semaphore>,
     flights: Mutex<FxHashMap<CommandId, Ticket>>,
     tracker: TaskTracker,
+    kept: OnceLock<Arc<TaskKeeper>>,
 }
 
 impl std::fmt::Debug for Router {
@@ -128,7 +130,15 @@ impl Router {
             room: Arc::new(Semaphore::new(limits::IN_FLIGHT)),
             flights: Mutex::default(),
             tracker: TaskTracker::new(),
+            kept: OnceLock::new(),
         })
+    }
+
+    /// From now on the task of a command is on its way to the store when the command goes to the engine.
+    pub fn keep_tasks(&self, tasks: Arc<TaskKeeper>) {
+        if self.kept.set(tasks).is_err() {
+            tracing::error!("a router has its tasks already");
+        }
     }
 
     /// Routes by other mappings from now on.
@@ -147,9 +157,9 @@ impl Router {
         let Some(target) = self.owner.as_ref().and_then(|owner| owner.target_of(command.object)) else {
             return Route::Engine;
         };
-        let maps = bundle.protocol(&command.origin.protocol).into_iter().flat_map(|p| p.commands());
-        let asked = maps.filter(|map| map.method == command.origin.method && map.verb == command.verb);
-        let lifted = asked.map(|map| map.dependence).max().unwrap_or(Dependence::Nothing);
+        let asked = bundle.protocol(&command.origin.protocol);
+        let asked = asked.and_then(|p| p.command_to(&command.origin.method, &command.verb));
+        let lifted = asked.map_or(Dependence::Nothing, |map| map.dependence);
         let effect = bundle.protocol(target.protocol()).and_then(|p| p.effect(&command.verb));
         let lowered = effect.map_or(Dependence::Nothing, |effect| effect.dependence());
         match lifted.max(lowered) {
@@ -223,6 +233,16 @@ impl Router {
         let Some(router) = self.me.upgrade() else { return };
         self.tracker.spawn(async move { flight.run(&router, submission).await });
     }
+}
+
+/// A task ends as its command did.
+pub(crate) fn end_task(tasks: &Tasks, task: ObjectId, outcome: &Outcome) {
+    let lost = |message: &String| Cause::new(Code::TimedOut, message.clone());
+    match outcome {
+        Outcome::Done { result, .. } => tasks.done(task, *result),
+        Outcome::Failed(cause) | Outcome::Refused(cause) => tasks.failed(task, cause),
+        Outcome::Unknown { message, .. } => tasks.failed(task, &lost(message)),
+    };
 }
 
 impl Commands for Router {

@@ -340,8 +340,6 @@ pub(crate) async fn settle_down() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
-pub(crate) const SETTLE: &str = "settle";
-
 #[test]
 fn every_service_has_its_word() {
     let words: std::collections::BTreeSet<&str> = Service::ALL.iter().map(|s| s.word()).collect();

@@ -64,10 +64,20 @@ impl Flight {
         within: Duration,
     ) -> Result<Outcome, LinkError> {
         let asked = ask::<pb::Outcome>(&*router.engine, verb, submission, within);
-        union::fail::point("link.submitted");
+        let kept = async {
+            if let Some(tasks) = router.kept.get().filter(|_| self.task.is_some())
+                && let Err(error) = tasks.flush().await
+            {
+                tracing::warn!(command = %self.command, %error, "a command's task is not kept; it is tried again");
+            }
+        };
+        let asked = async { futures_util::future::join(kept, asked).await.1 };
         tokio::select! {
             biased;
-            outcome = asked => read(router, &outcome?),
+            outcome = asked => {
+                union::fail::point("link.answered");
+                read(router, &outcome?)
+            }
             () = router.presence.until_away() => Err(LinkError::Lost("the engine went away".to_owned())),
         }
     }
@@ -128,12 +138,7 @@ impl Flight {
             }
         }
         if let Some(task) = self.task {
-            let lost = |message: &String| Cause::new(Code::TimedOut, message.clone());
-            match &outcome {
-                Outcome::Done { result, .. } => router.tasks.done(task, *result),
-                Outcome::Failed(cause) | Outcome::Refused(cause) => router.tasks.failed(task, cause),
-                Outcome::Unknown { message, .. } => router.tasks.failed(task, &lost(message)),
-            };
+            super::end_task(&router.tasks, task, &outcome);
         }
         union::fail::point("link.task-ended");
         router.flights.lock().remove(&self.command);
