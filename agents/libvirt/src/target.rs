@@ -289,6 +289,7 @@ impl Target for Libvirt {
             None => sent.await,
         };
         answer.map_err(|e| fault::lift(self.reader.tables(), e))?;
+        editing.released(call, deadline).await?;
         self.reread_others(object, call, deadline).await;
         Ok(Value::Absent)
     }

@@ -27,8 +27,8 @@ use crate::{
 };
 use lane::{NativeCall, TargetError};
 use mapping::edit::{Change, Tree};
-use std::sync::Arc;
-use tokio::time::Instant;
+use std::{sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep};
 use union::{Kind, ObjectId, Record, Slot, Value, command::Code, plan::Script};
 use uuid::Uuid;
 
@@ -42,6 +42,10 @@ const AFFECT_CONFIG: i64 = 1 << 1;
 /// `VIR_DOMAIN_METADATA_DESCRIPTION` and `VIR_DOMAIN_METADATA_TITLE`.
 const DESCRIPTION: i64 = 0;
 const TITLE: i64 = 1;
+
+/// How long a guest has to let go of a device, after libvirt itself has waited for it; and how often that is looked for.
+const LET_GO: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// What of a document a call takes.
 enum Cut {
@@ -300,6 +304,30 @@ impl<'a> Editing<'a> {
             }
         }
         Ok(Some(true))
+    }
+
+    /// After a device was taken from what runs: libvirt has asked the guest to let go of it, waited for a moment and said yes all the same.
+    ///
+    /// # Errors
+    /// The guest still has the device, or nobody can tell.
+    pub(super) async fn released(&self, call: &NativeCall, deadline: Instant) -> Result<(), TargetError> {
+        let takes = call.script.is_some() && &*call.call == "DomainDetachDeviceFlags";
+        if !takes || flags(call) == AFFECT_CONFIG {
+            return Ok(());
+        }
+        let until = deadline.min(Instant::now() + LET_GO);
+        while self.effective(call).await? == Some(false) {
+            if Instant::now() >= until {
+                return Err(TargetError::Failed {
+                    code: 0,
+                    means: Some(Code::GuestUnavailable),
+                    message: "the guest does not let go of the device; it is gone once the guest has stopped"
+                        .to_owned(),
+                });
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        Ok(())
     }
 
     fn says(&self, script: &Script, text: &str) -> Result<bool, BadScript> {

@@ -3,6 +3,7 @@
 use super::{
     bundle,
     edit::iso,
+    hot::growing,
     lane::Commands,
     rig::{Rig, bios_guest},
 };
@@ -138,6 +139,66 @@ async fn a_running_vm_changes_what_it_can_while_it_runs() {
     assert_eq!(commands.bench.power(vm), Some(PowerState::Running as i64));
     commands.done("PowerOff", vm, PowerState::Stopped).await;
     assert_eq!(commands.column(vm, "cdroms", "path"), [Value::str(&two)], "also when it starts again");
+}
+
+#[tokio::test]
+async fn a_device_that_the_guest_keeps_is_not_said_to_be_gone() {
+    let rig = Rig::start();
+    rig.define(&equipped("keeps", &iso(&rig, "one.iso")));
+    let commands = Commands::start(&rig).await;
+    let vm = commands.bench.vm("keeps");
+    commands.done("PowerOn", vm, PowerState::Running).await;
+    let remove = commands.device(DeviceOp::DeviceRemove, "nics", NIC, ("Nic", &[]), &[]);
+    // No system in it answers the request to let go.
+    let (code, message) = commands.refused(vm, &[("devices", Value::list([remove]))]).await;
+    assert_eq!(code, Code::GuestUnavailable, "{message}");
+    assert_eq!(commands.column(vm, "nics", "id"), [Value::str(NIC)]);
+    commands.done("PowerOff", vm, PowerState::Stopped).await;
+    assert_eq!(commands.column(vm, "nics", "id"), []);
+}
+
+#[tokio::test]
+async fn a_running_vm_grows_as_far_as_it_is_made_for() {
+    let rig = Rig::start();
+    rig.define(&growing("grows"));
+    rig.define(&bios_guest("fixed"));
+    let commands = Commands::start(&rig).await;
+    let (vm, fixed) = (commands.bench.vm("grows"), commands.bench.vm("fixed"));
+    for vm in [vm, fixed] {
+        commands.done("PowerOn", vm, PowerState::Running).await;
+    }
+    let memory = commands.bench.field(vm, "memory_bytes").as_int().unwrap() + (128 << 20);
+    let more = [("cpu_count", Value::Int(2)), ("memory_bytes", Value::Int(memory))];
+    commands.reconfigured(vm, &more).await;
+    assert_eq!(commands.bench.field(vm, "cpu_current"), Value::Int(2));
+    assert_eq!(commands.bench.field(vm, "memory_bytes"), Value::Int(memory));
+    for (vm, field, value) in [
+        (vm, "cpu_count", Value::Int(4)),
+        (vm, "cpu_count", Value::Int(1)),
+        (vm, "memory_bytes", Value::Int(memory / 2)),
+        (fixed, "cpu_count", Value::Int(2)),
+        (fixed, "memory_bytes", Value::Int(64 << 20)),
+        (fixed, "boot", Value::list([Value::Int(BootDevice::BootCdrom as i64)])),
+    ] {
+        let (code, message) = commands.refused(vm, &[(field, value)]).await;
+        assert_eq!(code, Code::InvalidState, "{field}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_stopped_vm_cannot_be_is_refused() {
+    let rig = Rig::start();
+    rig.define(&growing("cells"));
+    rig.define(&bios_guest("plain"));
+    let commands = Commands::start(&rig).await;
+    let (cells, plain) = (commands.bench.vm("cells"), commands.bench.vm("plain"));
+    let topology = [("cpu_count", Value::Int(3)), ("cores_per_socket", Value::Int(2))];
+    let (code, message) = commands.refused(plain, &topology).await;
+    assert_eq!(code, Code::InvalidArgument, "{message}");
+    let (code, message) = commands.refused(cells, &[("memory_bytes", Value::Int(256 << 20))]).await;
+    assert_eq!(code, Code::NotSupported, "{message}");
+    let (code, message) = commands.refused(plain, &[("name", Value::str("cells"))]).await;
+    assert_eq!(code, Code::Duplicate, "{message}");
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ impl Bench {
 }
 
 /// A guest that takes more processors and memory while it runs.
-fn growing(name: &str) -> String {
+pub fn growing(name: &str) -> String {
     bios_guest(name)
         .replace(
             "<memory unit='MiB'>32</memory>",
