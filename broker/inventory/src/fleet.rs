@@ -97,8 +97,9 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// A fleet without agents that fills `inventory`, which is [`Inventory::replica`]'s.
+    /// A fleet without agents that fills `inventory`, which stamps nothing into records from now on: that is the agents'.
     pub fn new(inventory: Arc<Inventory>) -> Fleet {
+        inventory.replicate();
         Fleet { inner: Arc::new(Inner { inventory, holders: RwLock::default(), book: Mutex::default() }) }
     }
 

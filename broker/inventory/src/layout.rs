@@ -163,6 +163,8 @@ impl Puts {
 /// A source inventory, arranged.
 pub struct View {
     name: Arc<str>,
+    /// What the ids of its own objects derive from.
+    owner: Arc<str>,
     source: Arc<Inventory>,
     inventory: Arc<Inventory>,
     names: Skeleton,
@@ -197,16 +199,18 @@ impl Observer for Feed {
 }
 
 impl View {
-    /// A view of `source`, complete when this returns. `name` (for example `fleet`) keeps the ids of its own objects apart from those
-    /// of other views.
+    /// A view of `source`, complete when this returns. The ids of a fleet view's own objects are the same in all of them; `name` keeps
+    /// those of a host view apart from other views'.
     pub fn new(name: &str, source: &Arc<Inventory>, layout: Layout) -> Arc<View> {
         let (names, host) = match layout {
             Layout::Fleet(names) => (names, None),
             Layout::Host(host, names) => (names, Some(host)),
         };
-        let owner = format!("view {name}");
+        // The broker's own folders lie in those of every fleet view, so these have the same ids in all.
+        let owner: Arc<str> = Arc::from(format!("view {}", if host.is_none() { "fleet" } else { name }));
         let view = Arc::new(View {
             name: Arc::from(name),
+            owner: Arc::clone(&owner),
             source: Arc::clone(source),
             inventory: Inventory::derived(source),
             names,

@@ -28,7 +28,10 @@ use rustc_hash::FxHashMap;
 use state::State;
 use std::{
     collections::BTreeSet,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use tokio::sync::watch;
 use union::{Clock, Kind, ObjectId, Record, Schema, Slot, SlotSet, Value, command::Revision};
@@ -132,7 +135,7 @@ pub struct Inventory {
     shared: Arc<Shared>,
     kept: Vec<SlotSet>,
     /// Whether it is the first to know, and so the one to stamp what changes.
-    stamps: bool,
+    stamps: AtomicBool,
     /// Whether texts are shared through its own table; a view's are shared already.
     interns: bool,
 }
@@ -153,9 +156,9 @@ impl Inventory {
         Inventory::build(schema, incarnation, clock, Arc::default(), (true, true))
     }
 
-    /// An empty inventory that shows what others know ([`crate::fleet`]): it counts its own revisions and stamps nothing into records.
-    pub fn replica(schema: Arc<Schema>, incarnation: u64, clock: Arc<dyn Clock>) -> Arc<Inventory> {
-        Inventory::build(schema, incarnation, clock, Arc::default(), (false, true))
+    /// From now on it shows what others know: it stamps nothing into records.
+    pub(crate) fn replicate(&self) {
+        self.stamps.store(false, Ordering::Release);
     }
 
     /// An inventory fed from `source` by a view: same schema, clock, and what else views share.
@@ -191,7 +194,7 @@ impl Inventory {
             seen: watch::Sender::new(revision),
             register: Register::default(),
             shared,
-            stamps,
+            stamps: AtomicBool::new(stamps),
             interns,
         })
     }
@@ -303,7 +306,7 @@ impl Inventory {
             return None;
         };
         let configured = old.is_none() || changed.0 & !message.runtime.0 != 0;
-        if configured && self.stamps {
+        if configured && self.stamps.load(Ordering::Acquire) {
             self.stamp(id.kind, &mut record, &mut changed, next, now);
         }
         let ran = old.is_none() || changed.intersects(message.runtime);

@@ -36,7 +36,7 @@ fn clock() -> Arc<ManualClock> {
 }
 
 fn fleet() -> Fleet {
-    Fleet::new(Inventory::replica(Schema::base(), 500, clock()))
+    Fleet::new(Inventory::new(Schema::base(), 500, clock()))
 }
 
 impl Far {

@@ -26,6 +26,7 @@ impl View {
             }
             match id.kind {
                 Kind::Datacenter | Kind::Cluster | Kind::ResourcePool => anew = true,
+                Kind::Folder if appeared => self.referring(Kind::Vm, self.slots.vm.folder_id, id, &mut items),
                 Kind::Host => self.affected_by_host(change, &mut items, &mut moved),
                 Kind::Network => self.affected_by_shared(change, place, &mut items),
                 Kind::StoragePool => self.affected_by_shared(change, place, &mut items),

@@ -18,9 +18,9 @@ impl View {
         if let Some(known) = self.made.read().get(&of) {
             return *known;
         }
-        let (owner, uuid) = (format!("view {}", self.name), of.uuid.to_string());
+        let (owner, uuid) = (&self.owner, of.uuid.to_string());
         let what = if of.kind == Kind::Host { "standalone" } else { "cluster" };
-        let id = |kind| ObjectId::derived(kind, &[&owner, what, &uuid]);
+        let id = |kind| ObjectId::derived(kind, &[owner, what, &uuid]);
         *self.made.write().entry(of).or_insert((id(Kind::Cluster), id(Kind::ResourcePool)))
     }
 
@@ -330,6 +330,7 @@ impl View {
         let datacenter = own_datacenter.or_else(|| host.as_ref().map(|(_, r)| self.datacenter_of_host(r)));
         let vm_folder = self.slots.datacenter.vm_folder_id;
         let folder = own(s.folder_id)
+            .filter(|folder| self.source.record(*folder).is_some() || *folder == self.datacenter.vm)
             .or_else(|| datacenter.and_then(|d| self.folder_in(d, vm_folder, self.datacenter.vm)));
         out.set(s.compute_id, compute);
         out.set(s.resource_pool_id, pool);

@@ -227,3 +227,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_vm_lies_in_the_folder_the_broker_says_while_there_is_one() {
+    let source = two_hosts();
+    let views = ["fleet", "engine"].map(|n| View::new(n, &source, Layout::Fleet(Skeleton::default())));
+    let [view, other] = &views;
+    assert_eq!((view.root(), view.datacenter()), (other.root(), other.datacenter()));
+    let (vm, folder) = (id(Kind::Vm, 1), id(Kind::Folder, 1));
+    let own = slot(Kind::Vm, "folder_id");
+    source.set_own(vm, vec![(own, folder.into())]);
+    assert_eq!(field(view, vm, "folder_id"), Value::Ref(view.datacenter().vm));
+    let record = record(Kind::Folder, &[("name", "web".into()), ("parent_id", view.datacenter().vm.into())]);
+    source.apply(vec![Put::Whole(folder, record)]);
+    assert_eq!(field(view, vm, "folder_id"), Value::Ref(folder));
+    source.apply(vec![Put::Remove(folder)]);
+    assert_eq!(field(view, vm, "folder_id"), Value::Ref(view.datacenter().vm));
+    let host = View::new("host", &source, Layout::Host(id(Kind::Host, 1), Skeleton::default()));
+    assert_ne!(host.root(), view.root());
+}
