@@ -243,11 +243,13 @@ fn edit(edit: &DeviceEdit, out: &mut String) {
             line!(out, "      `{}` = `{}`{when}  {}", row.path, row.text, row.at);
         }
     }
-    let mut given: Vec<&str> = edit.given.iter().map(|(_, why)| &**why).collect();
-    given.dedup();
-    for why in given {
-        let types: Vec<&str> = edit.given.iter().filter(|(_, w)| **w == *why).map(|(t, _)| &**t).collect();
-        line!(out, "    nothing to add for {}: {why}", types.join(", "));
+    for (what, reasons) in [("nothing to add for", &edit.given), ("refused are changes of", &edit.refused)] {
+        let mut whys: Vec<&str> = reasons.iter().map(|(_, why)| &**why).collect();
+        whys.dedup();
+        for why in whys {
+            let types: Vec<&str> = reasons.iter().filter(|(_, w)| **w == *why).map(|(t, _)| &**t).collect();
+            line!(out, "    {what} {}: {why}", types.join(", "));
+        }
     }
 }
 

@@ -42,6 +42,8 @@ pub(crate) struct DeviceEdit {
     pub item: Arc<str>,
     /// Types that need not be added, with the reason.
     pub given: Vec<(Arc<str>, Arc<str>)>,
+    /// Types that cannot change, with the reason.
+    pub refused: Vec<(Arc<str>, Arc<str>)>,
     /// By native type.
     pub reads: BTreeMap<Arc<str>, Reads>,
     /// The lists that items may belong to.
@@ -185,6 +187,7 @@ impl DeviceEdit {
         record: &mut Record,
     ) -> Result<(), LiftError> {
         let ty = item.type_name().unwrap_or_default();
+        self.may_change(&ty, at)?;
         if self.given.iter().any(|(name, _)| **name == *ty) {
             return Ok(());
         }
@@ -262,6 +265,7 @@ impl DeviceEdit {
         record: &mut Record,
     ) -> Result<(), LiftError> {
         let shown = &entry.place.item.concrete;
+        self.may_change(shown, at)?;
         let Some(of) = self.list_of(entry) else {
             let why = format!("this {shown} cannot be changed");
             return Err(LiftError::NotSupported { path: Arc::from(at), why });
@@ -288,6 +292,13 @@ impl DeviceEdit {
             self.push(record, op, of, id, made, &said.clear);
         }
         Ok(())
+    }
+
+    fn may_change(&self, ty: &str, at: &str) -> Result<(), LiftError> {
+        match self.refused.iter().find(|(name, _)| **name == *ty) {
+            Some((_, why)) => Err(LiftError::NotSupported { path: Arc::from(at), why: why.to_string() }),
+            None => Ok(()),
+        }
     }
 
     /// The list that an entry's items come from, if they can be changed.
@@ -394,6 +405,10 @@ impl DeviceEdit {
                         let path: Arc<str> = Arc::from(format!("{at}.{name}"));
                         let field = shown_as(leaf, &node.place.field.kind, node.list);
                         let given = native(&path, &field, value, ids)?;
+                        // A device says nothing by an empty text.
+                        if given.as_str() == Some("") {
+                            continue;
+                        }
                         if walk.is_some_and(|walk| shows(leaf, walk, &given)) {
                             continue;
                         }

@@ -362,6 +362,7 @@ impl<'a> Reading<'a> {
         let op = fields.table("op", self.findings);
         let inner = fields.need_str("item", self.findings);
         let given = fields.table("given", self.findings);
+        let refused = fields.table("refused", self.findings);
         fields.finish(self.findings);
         let field = self.parameter(path, span, ty, method)?;
         let NativeType::Data(change) = field.ty else {
@@ -393,20 +394,8 @@ impl<'a> Reading<'a> {
                 reads.insert(name, found);
             }
         }
-        let mut free = Vec::new();
-        for entry in given.map_or(&[][..], |t| &t.entries) {
-            let native = self.env.native;
-            let Some(ty) = native.named(&entry.key).filter(|t| native.is_a(*t, held)) else {
-                let family = native.family(held);
-                let help = did_you_mean(&entry.key, family.iter().map(|t| native.name(*t)));
-                let text = format!("`{}` is not a kind of {}", entry.key, native.name(held));
-                self.findings.error_help(entry.key_span, text, help);
-                continue;
-            };
-            if let Some((why, _)) = placed(&entry.value, "the reason", self.findings) {
-                free.extend(native.family(ty).iter().map(|t| (Arc::from(native.name(*t)), why.clone())));
-            }
-        }
+        let given = self.reasons(given, held);
+        let refused = self.reasons(refused, held);
         Some(DeviceEdit {
             path: path.clone(),
             like: like.clone(),
@@ -416,11 +405,31 @@ impl<'a> Reading<'a> {
             op,
             ops,
             item: inner.clone(),
-            given: free,
+            given,
+            refused,
             reads,
             lists,
             to: target,
         })
+    }
+
+    /// Types with a reason each; those below them too.
+    fn reasons(&mut self, table: Option<&Table>, declared: TypeId) -> Vec<(Arc<str>, Arc<str>)> {
+        let mut out: Vec<(Arc<str>, Arc<str>)> = Vec::new();
+        for entry in table.map_or(&[][..], |t| &t.entries) {
+            let native = self.env.native;
+            let Some(ty) = native.named(&entry.key).filter(|t| native.is_a(*t, declared)) else {
+                let family = native.family(declared);
+                let help = did_you_mean(&entry.key, family.iter().map(|t| native.name(*t)));
+                let text = format!("`{}` is not a kind of {}", entry.key, native.name(declared));
+                self.findings.error_help(entry.key_span, text, help);
+                continue;
+            };
+            if let Some((why, _)) = placed(&entry.value, "the reason", self.findings) {
+                out.extend(native.family(ty).iter().map(|t| (Arc::from(native.name(*t)), why.clone())));
+            }
+        }
+        out
     }
 
     /// `op = { field = "operation", add = "add", edit = "edit", remove = "remove" }`.
