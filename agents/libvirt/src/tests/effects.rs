@@ -258,6 +258,33 @@ async fn a_vm_is_made_renamed_and_destroyed_with_its_disks() {
 }
 
 #[tokio::test]
+async fn another_driver_takes_the_same_commands() {
+    let rig = Rig::start();
+    let commands = Commands::start_on(&rig.over_tcp("test", "default")).await;
+    let vm = commands.bench.vm("test");
+    commands.done("PowerOff", vm, PowerState::Stopped).await;
+    let wanted = [("memory_bytes", Value::Int(1 << 30)), ("description", Value::str("by the test driver"))];
+    commands.reconfigured(vm, &wanted).await;
+    assert_eq!(commands.bench.field(vm, "memory_bytes"), Value::Int(1 << 30));
+    let renamed = commands.ask("RenameVm", vm, &[("name", Value::str("renamed"))]).await;
+    assert!(matches!(renamed, Outcome::Done { .. }), "{renamed:?}");
+    let made = ObjectId::derived(Kind::Vm, &["made"]);
+    let fields =
+        [("name", Value::str("made")), ("memory_bytes", Value::Int(1 << 30)), ("cpu_count", Value::Int(1))];
+    let host = commands.bench.target.host().unwrap();
+    let body =
+        [("vm_id", Value::Ref(made)), ("host_id", Value::Ref(host)), ("vm", commands.part("Vm", &fields))];
+    let outcome = commands.create(ObjectId::derived(Kind::Folder, &["vms"]), &body).await;
+    assert!(matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
+    assert_eq!(commands.bench.field(made, "accelerator"), Value::str("test"));
+    for vm in [vm, made] {
+        let gone = commands.ask("DestroyVm", vm, &[]).await;
+        assert!(matches!(gone, Outcome::Done { .. }), "{gone:?}");
+        assert!(commands.bench.inventory.record(vm).is_none());
+    }
+}
+
+#[tokio::test]
 async fn files_are_kept_where_that_is_asked() {
     let rig = Rig::start();
     let images = rig.images();

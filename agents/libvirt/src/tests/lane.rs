@@ -26,8 +26,12 @@ pub struct Commands {
 
 impl Commands {
     pub async fn start(rig: &Rig) -> Commands {
+        Commands::start_on(&rig.qemu()).await
+    }
+
+    pub async fn start_on(uri: &str) -> Commands {
         let bundle = bundle();
-        let bench = Bench::start(config(&rig.qemu())).await;
+        let bench = Bench::start(config(uri)).await;
         let clock = Arc::new(SystemClock::new());
         let tasks = inventory::Tasks::new(bench.inventory.clone(), clock.clone(), Arc::new(SystemIds));
         let rules = Arc::new(BundleRules::new(bundle));
