@@ -214,6 +214,7 @@ impl Case<'_> {
         let object = fields.table("object", self.findings);
         let command = fields.table("command", self.findings);
         let calls: Vec<String> = fields.array("calls", self.findings).iter().map(text).collect();
+        let undo = fields.get("undo");
         let refused = fields.get("refused");
         let done = fields.bool("done", self.findings);
         let own = fields.table("own", self.findings);
@@ -241,6 +242,12 @@ impl Case<'_> {
             Ok(plan) => {
                 let found: Vec<String> = plan.steps.iter().map(|s| call_said(&schema, &s.call)).collect();
                 self.same("calls", &calls.join("; "), &found.join("; "));
+                if let Some(Item { node: Node::Array(undo), .. }) = undo {
+                    let back = plan.steps.iter().filter_map(|s| s.call.undo.as_deref());
+                    let found: Vec<String> = back.map(|call| call_said(&schema, call)).collect();
+                    let expected: Vec<String> = undo.iter().map(text).collect();
+                    self.same("undo", &expected.join("; "), &found.join("; "));
+                }
                 let kept: Vec<String> = plan
                     .own
                     .iter()
