@@ -148,7 +148,8 @@ impl Engine {
                 Answer::NotSent(cause) => Outcome::Refused(cause),
                 Answer::Lost => {
                     point("engine.lost");
-                    self.settle(command.id, command.object, &prepared.holder.agent).await
+                    self.settle(command.id, command.object, command.schema.class, &prepared.holder.agent)
+                        .await
                 }
             };
             point("engine.answered");

@@ -80,7 +80,7 @@ impl Engine {
             return self.conclude(&command, outcome, None, landing).await;
         };
         *landing.owner.lock() = Some(Arc::from(&*sent.agent));
-        let outcome = self.settle(id, command.object, &sent.agent).await;
+        let outcome = self.settle(id, command.object, command.schema.class, &sent.agent).await;
         // Nobody plans it again in this life: its caller is gone, or told that it is not known.
         let outcome = match outcome {
             Outcome::Refused(cause) if cause.code == Code::Changed => refused(

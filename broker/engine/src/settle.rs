@@ -2,20 +2,22 @@
 //!
 //! ```text
 //! settle ─▶ outcome: that is it │ running: asked again │ never heard of: it will not happen any more │ away: asked when it is back
+//!           └─ not known even there: asked again for 30 s, then Failed(TIMED_OUT): nobody can tell
 //! ```
 
 use crate::engine::Engine;
 use bytes::Bytes;
 use prost::Message;
+use tokio::time::Instant;
 use union::{
     CommandId, ObjectId,
-    command::{Cause, Code, Outcome},
+    command::{Cause, Class, Code, Outcome},
     pb,
 };
 
 impl Engine {
     /// What became of a command. Returns when its owner has told, however long that takes.
-    pub(crate) async fn settle(&self, id: CommandId, object: ObjectId, agent: &str) -> Outcome {
+    pub(crate) async fn settle(&self, id: CommandId, object: ObjectId, class: Class, agent: &str) -> Outcome {
         let limits = &self.deps.limits;
         let about = pb::About {
             command_id: id.to_string(),
@@ -25,6 +27,7 @@ impl Engine {
         let body = Bytes::from(about.encode_to_vec());
         let mut arrivals = self.arrivals.subscribe();
         let mut pause = limits.pause.0;
+        let mut unknown_since = None;
         loop {
             arrivals.mark_unchanged();
             let answer = self.deps.agents.ask(agent, "settle", body.clone(), limits.question).await;
@@ -39,7 +42,12 @@ impl Engine {
                 }
                 Some(pb::Settled { outcome: Some(outcome), running: false, .. }) => {
                     match Outcome::from_pb(self.schema(), &outcome) {
-                        Ok(Outcome::Unknown { .. }) => {}
+                        Ok(Outcome::Unknown { message, .. }) => {
+                            let since = *unknown_since.get_or_insert_with(Instant::now);
+                            if class == Class::Once || since.elapsed() >= limits.unknown {
+                                return unknowable(&message);
+                            }
+                        }
                         Ok(outcome) => return outcome,
                         Err(error) => tracing::error!(command = %id, %error, "an outcome cannot be read"),
                     }
@@ -49,10 +57,16 @@ impl Engine {
             }
             // A returning agent is asked at once.
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(pause) => {}
                 _ = arrivals.changed() => {}
             }
             pause = (pause * 2).min(limits.pause.1);
         }
     }
+}
+
+/// The end of a command that leaves nothing to look at, or whose owner has looked in vain.
+pub(crate) fn unknowable(message: &str) -> Outcome {
+    Outcome::Failed(Cause::new(Code::TimedOut, format!("it cannot be told whether it was done: {message}")))
 }

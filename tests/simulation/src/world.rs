@@ -1,0 +1,337 @@
+//! A world: who lives, who dies, and for how long.
+
+use crate::{
+    agent,
+    check::Watch,
+    client, host,
+    life::Life,
+    metal::Metal,
+    net::Net,
+    rng::{Rng, SimClock},
+};
+use mapping::Bundle;
+use parking_lot::Mutex;
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, LazyLock, Once, Weak},
+    time::Duration,
+};
+use store::{MemoryStore, Store};
+use tokio::time::{Instant, sleep, timeout};
+use union::{Clock, Kind, ObjectId};
+use uuid::Uuid;
+
+/// The agents.
+pub const AGENTS: [&str; 2] = ["a", "b"];
+/// The processes that die.
+pub const PROCESSES: [&str; 3] = ["engine", "a", "b"];
+/// VMs a hypervisor has at first.
+pub const VMS: u128 = 2;
+/// How long things go wrong.
+const TROUBLE: Duration = Duration::from_secs(12);
+/// How long everything may take to settle once nothing goes wrong any more.
+const PEACE: Duration = Duration::from_secs(120);
+
+static BUNDLE: LazyLock<Arc<Bundle>> = LazyLock::new(|| {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("mappings");
+    match Bundle::load(&dir) {
+        Ok(bundle) => bundle,
+        Err(report) => {
+            tracing::error!("{report}");
+            std::process::abort()
+        }
+    }
+});
+
+/// The mappings of the paper hypervisor.
+pub fn bundle() -> Arc<Bundle> {
+    Arc::clone(&BUNDLE)
+}
+
+/// The seed, and what did not hold.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// Which world.
+    pub seed: u64,
+    /// What did not hold.
+    pub what: Vec<String>,
+}
+
+/// A VM of an agent's hypervisor.
+pub fn vm(agent: usize, n: u128) -> ObjectId {
+    let agent = u128::try_from(agent).unwrap_or(0);
+    ObjectId::new(Kind::Vm, Uuid::from_u128((agent + 1) * 100 + n))
+}
+
+/// Everything that outlives a process.
+#[derive(Debug)]
+pub struct World {
+    /// Chance.
+    pub rng: Arc<Rng>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The network.
+    pub net: Arc<Net>,
+    /// The hypervisors, in the order of [`AGENTS`].
+    pub metals: Vec<Arc<Metal>>,
+    /// Looks on.
+    pub watch: Arc<Watch>,
+    stores: Mutex<BTreeMap<&'static str, MemoryStore>>,
+    lives: Mutex<BTreeMap<&'static str, Arc<Life>>>,
+    peace: Mutex<bool>,
+    /// Kills somebody when a point has been reached so often.
+    fate: Mutex<Option<(&'static str, u64)>>,
+    ends: Mutex<Vec<&'static str>>,
+}
+
+thread_local! {
+    static HERE: RefCell<Weak<World>> = const { RefCell::new(Weak::new()) };
+}
+
+fn reached(point: &'static str) {
+    let world = HERE.with(|here| here.borrow().upgrade());
+    if let Some(world) = world {
+        world.reached(point);
+    }
+}
+
+/// Every failpoint of the rooms.
+pub fn points() -> Vec<&'static str> {
+    [engine::POINTS, link::POINTS, lane::POINTS].concat()
+}
+
+impl World {
+    fn new(seed: u64) -> Arc<World> {
+        let rng = Arc::new(Rng::new(seed));
+        let clock: Arc<dyn Clock> = Arc::new(SimClock::new());
+        let schema = Arc::clone(&bundle().schema);
+        let net = Net::new(Arc::clone(&schema), Arc::clone(&rng));
+        let metal = |(at, name): (usize, &&str)| {
+            let vms: Vec<ObjectId> = (1..=VMS).map(|n| vm(at, n)).collect();
+            Metal::new(&format!("metal-{name}"), &vms, Arc::clone(&schema), Arc::clone(&rng))
+        };
+        Arc::new(World {
+            metals: AGENTS.iter().enumerate().map(metal).collect(),
+            rng,
+            clock,
+            net,
+            watch: Arc::default(),
+            stores: Mutex::new(PROCESSES.iter().map(|name| (*name, MemoryStore::new())).collect()),
+            lives: Mutex::default(),
+            peace: Mutex::new(false),
+            fate: Mutex::default(),
+            ends: Mutex::default(),
+        })
+    }
+
+    /// Whether nothing goes wrong any more.
+    pub fn is_peace(&self) -> bool {
+        *self.peace.lock()
+    }
+
+    fn reached(&self, point: &'static str) {
+        let mut fate = self.fate.lock();
+        let Some((_, left)) = fate.as_mut().filter(|(name, _)| *name == point) else { return };
+        *left = left.saturating_sub(1);
+        if *left > 0 {
+            return;
+        }
+        *fate = None;
+        drop(fate);
+        if self.is_peace() {
+            return;
+        }
+        if point.starts_with("engine.") {
+            self.kill("engine");
+        } else {
+            // Which agent is there cannot be told: either, or both.
+            let who = self.rng.below(3);
+            for (at, agent) in [(0, "a"), (1, "b")] {
+                if who == 2 || who == at {
+                    self.kill(agent);
+                }
+            }
+        }
+    }
+
+    /// A process dies, here and now.
+    fn kill(&self, name: &'static str) {
+        let Some(life) = self.lives.lock().get(name).cloned() else { return };
+        if !life.end() {
+            return;
+        }
+        let mut stores = self.stores.lock();
+        if let Some(store) = stores.get_mut(name) {
+            let next = store.crash(|waiting| {
+                let most = u64::try_from(waiting).unwrap_or(0);
+                usize::try_from(self.rng.below(most + 1)).unwrap_or(0)
+            });
+            *store = next;
+        }
+        self.ends.lock().push(name);
+    }
+
+    /// Keeps a process up.
+    async fn keep(self: Arc<Self>, name: &'static str) {
+        loop {
+            let life = Life::begin();
+            self.lives.lock().insert(name, Arc::clone(&life));
+            let Some(store) = self.stores.lock().get(name).cloned() else { return };
+            tokio::spawn(Arc::clone(&self).boot(name, Arc::clone(&life), store));
+            life.over().await;
+            sleep(self.rng.ms(600, 2_500)).await;
+        }
+    }
+
+    async fn boot(self: Arc<Self>, name: &'static str, life: Arc<Life>, store: MemoryStore) {
+        let (net, clock, rng) = (Arc::clone(&self.net), Arc::clone(&self.clock), Arc::clone(&self.rng));
+        let started = match AGENTS.iter().position(|agent| *agent == name) {
+            None => {
+                let watch = Arc::clone(&self.watch);
+                let parts = host::Parts { life: Arc::clone(&life), store, net, clock, rng, watch };
+                host::start(parts).await.map_err(|error| error.to_string())
+            }
+            Some(at) => {
+                let Some(metal) = self.metals.get(at).cloned() else { return };
+                let parts = agent::Parts {
+                    name: name.to_owned(),
+                    life: Arc::clone(&life),
+                    store,
+                    metal,
+                    net,
+                    clock,
+                    rng,
+                };
+                agent::start(parts).await.map_err(|error| error.to_string())
+            }
+        };
+        if let Err(error) = started
+            && !life.is_over()
+        {
+            self.watch.broken(format!("{name} does not start: {error}"));
+        }
+    }
+
+    /// Things go wrong.
+    async fn trouble(&self) {
+        for metal in &self.metals {
+            metal.set_faults([20, 20, 30, 100]);
+        }
+        self.net.set_faults([15, 15, 20]);
+        if self.rng.chance(700) {
+            let points = points();
+            *self.fate.lock() = self.rng.pick(&points).map(|point| (*point, 1 + self.rng.below(4)));
+        }
+        let until = Instant::now() + TROUBLE;
+        while Instant::now() < until {
+            sleep(self.rng.ms(200, 3_000)).await;
+            match self.rng.below(8) {
+                0 | 1 => {
+                    if let Some(name) = self.rng.pick(&PROCESSES) {
+                        self.kill(name);
+                    }
+                }
+                2 => {
+                    if let Some(agent) = self.rng.pick(&AGENTS) {
+                        self.net.part(agent, true);
+                        sleep(self.rng.ms(100, 2_000)).await;
+                        self.net.part(agent, false);
+                    }
+                }
+                3 => {
+                    let at = usize::try_from(self.rng.below(2)).unwrap_or(0);
+                    if let Some(metal) = self.metals.get(at) {
+                        metal.meddle(vm(at, 1), &format!("by hand {}", self.rng.below(1_000)));
+                    }
+                }
+                _ => {}
+            }
+            if self.fate.lock().is_none() && self.rng.chance(300) {
+                let points = points();
+                *self.fate.lock() = self.rng.pick(&points).map(|point| (*point, 1 + self.rng.below(4)));
+            }
+        }
+    }
+
+    fn heal(&self) {
+        *self.peace.lock() = true;
+        *self.fate.lock() = None;
+        self.net.set_faults([0; 3]);
+        for agent in AGENTS {
+            self.net.part(agent, false);
+        }
+        for metal in &self.metals {
+            metal.set_faults([0; 4]);
+        }
+    }
+
+    /// What survives of a process.
+    pub fn store(&self, name: &str) -> Option<Arc<dyn Store>> {
+        self.stores.lock().get(name).map(|store| Arc::new(store.clone()) as Arc<dyn Store>)
+    }
+
+    /// Whether nothing is under way anywhere.
+    async fn is_settled(&self) -> bool {
+        let Some(engine) = self.net.engine() else { return false };
+        let agents: Vec<_> = AGENTS.iter().filter_map(|name| self.net.agent(name)).collect();
+        engine.engine.under_way() == 0
+            && agents.len() == AGENTS.len()
+            && agents.iter().all(|up| up.owner.count() == 0 && up.router.under_way() == 0)
+    }
+}
+
+/// Lives one world.
+///
+/// # Errors
+/// What did not hold.
+pub fn run(seed: u64) -> Result<usize, Failure> {
+    static INSTALL: Once = Once::new();
+    INSTALL.call_once(|| {
+        union::fail::install(reached);
+    });
+    let failure = |what: Vec<String>| Failure { seed, what };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let runtime = runtime.map_err(|error| failure(vec![error.to_string()]))?;
+    let result = runtime.block_on(async {
+        let world = World::new(seed);
+        HERE.with(|here| *here.borrow_mut() = Arc::downgrade(&world));
+        for name in PROCESSES {
+            tokio::spawn(Arc::clone(&world).keep(name));
+        }
+        let clients = client::start(&world);
+        world.trouble().await;
+        world.heal();
+        let mut what = Vec::new();
+        let settled = timeout(PEACE, async {
+            let mut histories = Vec::new();
+            for client in clients {
+                histories.push(client.await);
+            }
+            while !world.is_settled().await {
+                sleep(Duration::from_millis(50)).await;
+            }
+            // What is on its way to the engine's replica arrives.
+            sleep(Duration::from_secs(8)).await;
+            histories
+        });
+        let count = match settled.await {
+            Err(_) => {
+                what.push(crate::check::stuck(&world));
+                0
+            }
+            Ok(histories) => {
+                let histories: Vec<_> = histories.into_iter().filter_map(Result::ok).collect();
+                let count = histories.iter().map(|history| history.asked.len()).sum();
+                crate::check::check(&world, &histories, &mut what).await;
+                count
+            }
+        };
+        what.extend(world.watch.take());
+        if what.is_empty() { Ok(count) } else { Err(failure(what)) }
+    });
+    HERE.with(|here| *here.borrow_mut() = Weak::new());
+    drop(runtime);
+    result
+}
