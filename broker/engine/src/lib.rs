@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod agents;
+pub mod authority;
 mod bundles;
 pub mod bus;
 mod deps;

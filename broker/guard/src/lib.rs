@@ -12,6 +12,7 @@
 //! keys       a member's key pairs; `signed`: messages; `seal`: secrets; `grant`: what a session may do
 //! pass       a login in the hands of a front; `passes`: those of an agent
 //! authority  the engine's room: logins, sessions, grants, the audit, what an administrator asks
+//! summary    a command as the audit shows it
 //! local      an authority and its one agent in one process
 //! ```
 //!
@@ -34,6 +35,7 @@ pub mod people;
 pub mod seal;
 pub mod secret;
 pub mod signed;
+pub mod summary;
 pub mod users;
 pub mod verbs;
 

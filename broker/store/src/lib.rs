@@ -42,6 +42,7 @@ pub mod tasks;
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod users;
 
 pub use apply::{Hash, Head};
 pub use batch::{Batch, Committed, Epoch};

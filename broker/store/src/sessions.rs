@@ -4,6 +4,7 @@ use crate::{
     batch::{Batch, Epoch},
     error::StoreError,
     row::{Blob, Row as _, row},
+    seal,
     store::{Store, all},
     table::Table,
 };
@@ -36,6 +37,8 @@ row! {
         10 bundle: Arc<str>,
         /// The session at the target that goes with it, encoded.
         11 target: Blob,
+        /// The agents where it began or was resumed.
+        12 agents: Vec<Arc<str>>,
     }
 }
 
@@ -44,6 +47,14 @@ impl Session {
     pub fn is_live(&self, now_ms: i64) -> bool {
         self.revoked_ms == 0 && now_ms < self.expires_ms
     }
+}
+
+/// Adds to a batch that a session is kept under the hash of its key, or that it is gone.
+pub fn stage(batch: &mut Batch, hash: &[u8; 32], session: Option<&Session>) {
+    match session {
+        Some(session) => batch.put(Table::Session, hash, session.encode()),
+        None => batch.remove(Table::Session, hash),
+    };
 }
 
 /// The sessions over a store.
@@ -126,6 +137,18 @@ impl Sessions {
             }
         }
         Ok(false)
+    }
+
+    /// All sessions, under the hashes of their keys: what a start begins with.
+    pub async fn all(&self) -> Result<Vec<([u8; 32], Session)>, StoreError> {
+        let rows = all(&*self.store, Table::Session, &[]).await?;
+        rows.iter()
+            .map(|(key, bytes)| {
+                let hash = key.as_slice().try_into();
+                let hash = hash.map_err(|_| seal::corrupt(&Table::Session.key(key), "expected a hash"))?;
+                Ok((hash, Session::at(Table::Session, key, bytes)?))
+            })
+            .collect()
     }
 
     /// All sessions, revoked ones too.

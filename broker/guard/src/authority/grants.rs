@@ -1,7 +1,8 @@
 //! Grants: issued to agents, believed when they come back with a command.
 
-use super::{Authority, BUNDLE_MS, Entry, Kept, PERFORM_TTL_MS, about};
+use super::{Authority, BUNDLE_MS, Kept, PERFORM_TTL_MS};
 use crate::{Grant, GrantError, Tree, grant};
+use prost::Message;
 use std::sync::Arc;
 use union::{Command, command::Cause, pb};
 
@@ -43,25 +44,28 @@ impl Authority {
         self.table.lock().ids(|live| live.kept.revoked_ms != 0).iter().map(ToString::to_string).collect()
     }
 
-    /// Who is meant by a command that `from` submits with a grant shown, and what they may do now.
+    /// Who is meant by a command that `from` submits with a grant shown, and what they may do now. Whoever asks keeps the audit.
     ///
     /// # Errors
     /// [`Code::Permission`](union::command::Code): the grant is not `from`'s or for performing only, the session has ended, the command
-    /// names somebody else, or its principal may not. That is audited.
-    pub async fn admit(
+    /// names somebody else, or its principal may not.
+    pub fn admit(
         &self,
         from: &str,
         command: &Command,
         shown: Option<&pb::SignedGrant>,
-        tree: &(dyn Tree + Sync),
+        tree: &dyn Tree,
     ) -> Result<Arc<Grant>, Cause> {
-        let checked = self.checked(from, command, shown);
-        let result = checked.and_then(|grant| grant.covers(command, tree, self.now()).map(|()| grant));
-        if let Err(cause) = &result {
-            tracing::warn!(from, user = %command.principal.escape_debug(), verb = &*command.verb, object = %command.object, %cause, "a command was refused");
-            self.audit_refused(from, command, cause).await;
-        }
-        result
+        let grant = self.checked(from, command, shown)?;
+        grant.covers(command, tree, self.now())?;
+        Ok(grant)
+    }
+
+    /// What a grant says that was issued once, expired or not, and that something may be asked with; `None`: it is none.
+    pub fn issued(&self, signed: &pb::SignedGrant) -> Option<pb::Grant> {
+        let content = pb::Grant::decode(signed.grant.as_slice()).ok()?;
+        let grant = self.check().issued(signed, &content.agent).ok()?;
+        (!grant.content.performs_only).then_some(grant.content)
     }
 
     fn checked(
@@ -81,22 +85,6 @@ impl Authority {
             return Err(GrantError::Principal { principal, asserted }.into());
         }
         Ok(self.issue(&kept, from, false))
-    }
-
-    async fn audit_refused(&self, from: &str, command: &Command, cause: &Cause) {
-        let now = self.now();
-        let told = self.table.lock().get_mut(&command.session).is_none_or(|live| live.refused(now));
-        if told {
-            self.audit(Entry {
-                session: Arc::clone(&command.session),
-                remote: from.into(),
-                object: Some(command.object),
-                command: Some(command.id),
-                detail: about(from, &command.origin.protocol),
-                ..self.entry(&command.principal, &command.verb, &format!("refused: {}", cause.message))
-            })
-            .await;
-        }
     }
 
     /// A grant; one that was issued a moment ago is given again.

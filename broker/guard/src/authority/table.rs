@@ -6,10 +6,6 @@ use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use union::Clock;
 
-/// Refused commands of a session that are audited in a minute.
-const REFUSALS: u32 = 30;
-const MINUTE_MS: i64 = 60_000;
-
 /// The SHA-256 of a session's key.
 pub(super) fn hashed(key: &str) -> [u8; 32] {
     Sha256::digest(key.as_bytes()).into()
@@ -22,12 +18,11 @@ pub(super) struct Live {
     pub kept: Kept,
     /// Changed since it was written.
     pub dirty: bool,
-    refused: (i64, u32),
 }
 
 impl Live {
     pub fn new(hash: [u8; 32], kept: Kept) -> Live {
-        Live { hash, kept, dirty: false, refused: (0, 0) }
+        Live { hash, kept, dirty: false }
     }
 
     /// Whether it may be used.
@@ -41,15 +36,6 @@ impl Live {
             self.kept.expires_ms = now_ms.saturating_add(idle_ms);
             self.dirty = true;
         }
-    }
-
-    /// A command of it was refused: whether that is to be audited.
-    pub fn refused(&mut self, now_ms: i64) -> bool {
-        if now_ms.saturating_sub(self.refused.0) >= MINUTE_MS {
-            self.refused = (now_ms, 0);
-        }
-        self.refused.1 = self.refused.1.saturating_add(1);
-        self.refused.1 <= REFUSALS
     }
 }
 

@@ -107,7 +107,7 @@ fn templates() {
         kinds: BTreeSet::new(),
     };
     let tenant = vec![row("read-only", None), row("operator", Some("folder"))];
-    let made = vec![user("eve", None), Change::PutTemplate("tenant".into(), tenant)];
+    let made = [user("eve", None), Change::PutTemplate("tenant".into(), tenant)];
     let folder = id(Kind::Folder, 7);
     let apply = |roots: &[(&str, ObjectId)]| {
         let roots = roots.iter().map(|(place, id)| ((*place).to_owned(), *id)).collect();

@@ -113,6 +113,7 @@ impl Rooms {
                     revoked_ms: 0,
                     bundle: "b".into(),
                     target: Blob::default(),
+                    agents: vec!["east".into()],
                 };
                 let all = sessions::Sessions::new(shared);
                 drop(now(all.begin(&format!("key {n}"), &session, Batch::new(), epoch)));

@@ -160,6 +160,7 @@ fn sessions_are_found_by_key_and_listed_without_it() {
         revoked_ms: 0,
         bundle: "b".into(),
         target: Blob::default(),
+        agents: vec!["east".into()],
     };
     for n in 1..=3 {
         now(sessions.begin(&format!("secret-{n}"), &session(n), Batch::new(), E)).unwrap();
