@@ -196,7 +196,7 @@ impl Durable for Kept {
     }
 
     fn retire(&self, id: ObjectId) -> Result<(), NotKept> {
-        super::wait(self.map.retire(id, self.clock.now_ms(), self.epoch)).map_err(|e| not_kept(e.into()))
+        super::wait(self.map.retire(id, self.clock.now_ms(), self.epoch)).map_err(not_kept)
     }
 
     fn all(&self) -> Vec<(ObjectId, Arc<str>, bool)> {

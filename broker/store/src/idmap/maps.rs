@@ -1,4 +1,6 @@
 //! All id maps of an engine, opened when first asked for: what agents are leased numbers of, and where what they gave out is taken over.
+//!
+//! An agent gives out ids of its own views alone: those whose name ends in `:` and its own, for example `host:rack7`.
 
 use super::{Block, Handed, IdError, IdMap, Numbers};
 use crate::{batch::Epoch, row::Row as _, store::Store};
@@ -9,6 +11,13 @@ use std::sync::Arc;
 const MAX_OPEN: usize = 16_384;
 
 type Scope = (Arc<str>, Arc<str>);
+
+fn own(agent: &str, view: &str) -> Result<(), IdError> {
+    match view.rsplit_once(':') {
+        Some((_, owner)) if owner == agent => Ok(()),
+        _ => Err(IdError::NotOwn { view: Arc::from(view), agent: Arc::from(agent) }),
+    }
+}
 
 /// The id maps of a store.
 #[derive(Debug)]
@@ -48,6 +57,7 @@ impl IdMaps {
         count: u64,
         epoch: Epoch,
     ) -> Result<Block, IdError> {
+        own(agent, view)?;
         self.map(protocol, view).await?.lease(form, agent, count, epoch).await
     }
 
@@ -55,6 +65,7 @@ impl IdMaps {
     pub async fn adopt(&self, agent: &str, handed: &[u8], epoch: Epoch) -> Result<(), IdError> {
         let Handed { protocol, view, given } =
             Handed::decode(handed).ok_or_else(|| IdError::BadHanded(Arc::from(agent)))?;
+        own(agent, &view)?;
         self.map(&protocol, &view).await?.adopt(agent, &given, epoch).await
     }
 }

@@ -67,6 +67,14 @@ pub enum IdError {
     /// Empty, longer than 256 bytes, or with a NUL in it.
     #[error("`{0}` cannot be part of an id map: expected 1 to {MAX_NATIVE} bytes without NUL")]
     BadText(String),
+    /// The view is not the agent's.
+    #[error("{agent} gives out no ids of the view `{view}`; expected one whose name ends in `:{agent}`")]
+    NotOwn {
+        /// Which view.
+        view: Arc<str>,
+        /// Who wanted to.
+        agent: Arc<str>,
+    },
     /// What an agent handed in cannot be read.
     #[error("what {0} handed in of its ids cannot be read")]
     BadHanded(Arc<str>),
