@@ -7,17 +7,19 @@
 //!
 //! An agent that is silent loses nothing but its word: its facts stay, its hosts and VMs do not respond.
 
-use crate::limits;
+use crate::{limits, router::Replica};
 use ::bus::{
     Bus, BusError, Delivery, FeedEvent, FeedFollower, FeedName, FeedPace, Headers, Pattern, Subject,
     subject::unescape,
 };
+use async_trait::async_trait;
 use bytes::Bytes;
 use inventory::fleet::Fleet;
 use parking_lot::Mutex;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use union::{ObjectId, command::Revision};
 
 /// The feed of an agent's facts.
 pub const FACTS: &str = "facts";
@@ -170,6 +172,27 @@ async fn follow(fleet: Fleet, agent: Arc<str>, mut feed: FeedFollower) {
         };
         if let Err(error) = taken {
             tracing::error!(agent = &*agent, %error, "a fact of an agent cannot be read; it is left out");
+        }
+    }
+}
+
+/// How often a replica is looked at for an object that was made just now.
+const LOOK: Duration = Duration::from_millis(5);
+
+#[async_trait]
+impl Replica for Fleet {
+    async fn reached(&self, object: ObjectId, revision: Revision, made: bool, within: Duration) -> bool {
+        let last = Instant::now() + within;
+        while made && self.inventory().get(object).is_none() {
+            if Instant::now() >= last {
+                return false;
+            }
+            sleep(LOOK).await;
+        }
+        match self.holder(object) {
+            Some(_) => Fleet::reached(self, object, revision, last - Instant::now()).await.is_some(),
+            // The broker's own, or gone: there is no more to wait for.
+            None => true,
         }
     }
 }

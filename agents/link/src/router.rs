@@ -51,8 +51,9 @@ pub enum Route {
 /// A front's replica of the facts, as far as success is concerned: none is shown before the replica holds it.
 #[async_trait]
 pub trait Replica: Send + Sync + std::fmt::Debug {
-    /// Waits, at most `within`, until the replica holds `revision` of an object. Whether it does.
-    async fn reached(&self, object: ObjectId, revision: Revision, within: Duration) -> bool;
+    /// Waits, at most `within`, until the replica holds `revision` of an object, and, if the object was `made` just now, the object.
+    /// Whether it does.
+    async fn reached(&self, object: ObjectId, revision: Revision, made: bool, within: Duration) -> bool;
 }
 
 /// A replica that is told in the act: whoever says a revision is there has put it there.
@@ -61,7 +62,7 @@ pub struct InStep;
 
 #[async_trait]
 impl Replica for InStep {
-    async fn reached(&self, _: ObjectId, _: Revision, _: Duration) -> bool {
+    async fn reached(&self, _: ObjectId, _: Revision, _: bool, _: Duration) -> bool {
         true
     }
 }

@@ -133,7 +133,7 @@ impl Flight {
     async fn end(self, router: &Router, outcome: Outcome) {
         if let Outcome::Done { revision, result, .. } = &outcome {
             let seen = result.unwrap_or(self.object);
-            if !router.replica.reached(seen, *revision, limits::REACHED).await {
+            if !router.replica.reached(seen, *revision, result.is_some(), limits::REACHED).await {
                 tracing::warn!(command = %self.command, object = %seen, "a front's replica is behind a command that is done");
             }
         }

@@ -198,7 +198,7 @@ struct Behind(tokio::sync::watch::Receiver<bool>);
 
 #[async_trait]
 impl Replica for Behind {
-    async fn reached(&self, _: ObjectId, _: Revision, within: Duration) -> bool {
+    async fn reached(&self, _: ObjectId, _: Revision, _: bool, within: Duration) -> bool {
         let mut reached = self.0.clone();
         tokio::time::timeout(within, reached.wait_for(|reached| *reached)).await.is_ok_and(|r| r.is_ok())
     }
