@@ -269,6 +269,7 @@ impl Target for Libvirt {
     ) -> Result<Value, TargetError> {
         let unsupported = || TargetError::Unsupported(call.call.to_string());
         let procedure = self.calls.find(&call.call).ok_or_else(unsupported)?.clone();
+        call.script.as_ref().map_or(Ok(()), |script| edit::takes(&procedure, script))?;
         let mut args = call.args.clone();
         let connection = self.connection(deadline).await?;
         let api = Api { connection: connection.clone(), patience: self.config.patience };

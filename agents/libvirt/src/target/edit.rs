@@ -31,6 +31,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 use union::{Kind, ObjectId, Record, Slot, Value, command::Code, plan::Script};
 use uuid::Uuid;
+use wire::xdr::{Procedure, Type};
 
 /// `VIR_DOMAIN_XML_SECURE`, and with `VIR_DOMAIN_XML_INACTIVE`.
 const LIVE: u32 = 1;
@@ -89,6 +90,22 @@ fn exists(there: &Handle) -> TargetError {
 
 fn form(script: &Script, why: &'static str) -> BadScript {
     BadScript::Form { form: script.form.to_string(), why }
+}
+
+/// Whether a call takes a document in the script's argument.
+///
+/// # Errors
+/// It does not; the document, which has secrets in it, is then not even read.
+pub(super) fn takes(procedure: &Procedure, script: &Script) -> Result<(), TargetError> {
+    let fields = procedure.args.iter().flat_map(|of| &of.fields);
+    let mut named = fields.filter(|field| *field.name == *script.argument);
+    if named.any(|field| matches!(field.ty, Type::Text(_))) {
+        return Ok(());
+    }
+    Err(bad(&BadScript::NoArgument {
+        call: procedure.name.to_string(),
+        argument: script.argument.to_string(),
+    }))
 }
 
 /// Questions about one domain.

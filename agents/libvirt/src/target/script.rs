@@ -72,6 +72,14 @@ pub enum BadScript {
         /// The field.
         field: String,
     },
+    /// No argument of the call takes a document.
+    #[error("{call} has no argument `{argument}` that takes a document")]
+    NoArgument {
+        /// The call.
+        call: String,
+        /// What the script names.
+        argument: String,
+    },
     /// A form that is none, or one that needs other changes.
     #[error("form `{form}`: {why}")]
     Form {
@@ -95,6 +103,7 @@ impl BadScript {
             | BadScript::Mismatch(_)
             | BadScript::Full(_)
             | BadScript::NoKey(_)
+            | BadScript::NoArgument { .. }
             | BadScript::Form { .. } => Code::InvalidArgument,
             BadScript::Refused(refusal) => match refusal {
                 Refusal::Parse(_) | Refusal::Root { .. } => Code::TargetFailed,

@@ -301,6 +301,11 @@ async fn what_cannot_be_done_is_refused_and_nothing_is_sent() {
         let cause = error.cause();
         assert!(cause.code == code && cause.message.contains(words), "{cause:?}");
     }
+    let mut misplaced = bench.edit(vm, "DomainDefineXMLFlags", "inactive", 0, vec![set("description", "x")]);
+    misplaced.script =
+        misplaced.script.map(|s| Arc::new(Script { argument: "flags".into(), ..Script::clone(&s) }));
+    let error = bench.perform(vm, &misplaced).await.unwrap_err().to_string();
+    assert!(error.contains("no argument `flags`") && !error.contains("s3cret"), "{error}");
     assert_eq!(rig.virsh(&["dumpxml", "--inactive", "--security-info", "odd"]), before);
 }
 
