@@ -13,6 +13,7 @@ pub mod fault;
 pub mod front;
 pub mod inventory;
 pub mod native;
+pub mod process;
 pub mod session;
 pub mod target;
 pub mod task;

@@ -21,6 +21,8 @@ use union::{
 
 mod chaos;
 mod claims;
+mod config;
+mod process;
 
 const FLEET: &str = include_str!("../fleet.toml");
 

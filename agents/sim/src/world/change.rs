@@ -28,6 +28,9 @@ pub struct Change<'a> {
     pub name_of: &'a dyn Fn(ObjectId) -> Option<Arc<str>>,
     /// The VM's state; `None`: it is being made.
     pub state: Option<PowerState>,
+    /// Nothing is changed, it is only asked whether anything would be: an item that is there need not be added, one that is not need not
+    /// be taken away.
+    pub asking: bool,
 }
 
 impl Change<'_> {
@@ -196,6 +199,9 @@ impl Change<'_> {
 
     fn add(&self, record: &mut Record, list: &str, wanted: &Record) -> Result<(), Refusal> {
         let (slot, mut items) = self.items(record, list)?;
+        if self.asking && items.iter().filter_map(Value::as_record).any(|item| self.says(item, wanted)) {
+            return Ok(());
+        }
         let mut item = wanted.clone();
         if self.text(&item, "id").is_none() {
             let free = (0..)
@@ -214,6 +220,12 @@ impl Change<'_> {
         items.push(Value::record(item));
         record.set(slot, Value::list(items));
         Ok(())
+    }
+
+    /// Whether an item says everything that is wanted of it.
+    fn says(&self, item: &Record, wanted: &Record) -> bool {
+        let fields = self.schema.get(wanted.message()).map(|m| m.fields.as_slice()).unwrap_or_default();
+        fields.iter().all(|f| wanted.get(f.slot).is_absent() || wanted.get(f.slot) == item.get(f.slot))
     }
 
     /// The n-th id of an item that came without one.
@@ -239,7 +251,10 @@ impl Change<'_> {
 
     fn remove(&self, record: &mut Record, list: &str, key: &str) -> Result<(), Refusal> {
         let (slot, mut items) = self.items(record, list)?;
-        let at = self.position(&items, list, key)?;
+        let at = match self.position(&items, list, key) {
+            Err(_) if self.asking => return Ok(()),
+            at => at?,
+        };
         items.remove(at);
         record.set(slot, Value::list(items));
         Ok(())
