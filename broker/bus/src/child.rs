@@ -28,7 +28,7 @@ mod find;
 mod spawn;
 mod supervise;
 
-pub use accounts::{AgentAccount, AgentPermissions, JOIN_INBOX, engine_service, inbox, permissions};
+pub use accounts::{AgentAccount, AgentPermissions, JOIN_INBOX, inbox, join_subject, permissions};
 use files::{Files, Secrets, Server};
 
 /// How often the server must greet.
@@ -321,6 +321,11 @@ impl NatsChild {
         Ok(())
     }
 
+    /// Whether it speaks TLS.
+    pub fn speaks_tls(&self) -> bool {
+        self.files.ca().is_some()
+    }
+
     /// The password of the account that asks to join.
     pub fn join_password(&self) -> &str {
         &self.secrets.join
@@ -348,9 +353,10 @@ impl NatsChild {
     }
 
     /// Stops the server and waits until it is gone.
-    pub async fn stop(mut self) {
+    pub async fn stop(&self) {
         self.stop.cancel();
-        let gone = self.state.wait_for(|state| matches!(state, ChildState::Stopped | ChildState::Failed(_)));
+        let mut state = self.state.clone();
+        let gone = state.wait_for(|state| matches!(state, ChildState::Stopped | ChildState::Failed(_)));
         if gone.await.is_err() {
             tracing::debug!("the supervisor of nats-server had ended");
         }

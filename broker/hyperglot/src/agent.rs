@@ -1,19 +1,29 @@
-//! The agent: the inventory of its targets, their lanes, and what it tells the bus.
+//! The agent: the inventory of its targets, their lanes, its side of the engine, and what it tells the bus.
 //!
 //! ```text
-//! start ─▶ targets connect ─▶ settled: the first facts are there, or the target cannot be reached ─▶ fronts open
+//! store ─▶ start ─▶ targets connect ─▶ settled: the first facts are there, or the target cannot be reached
+//!       ─▶ recovered: what became of the commands of an earlier life is being found out ─▶ joined: the engine may ask ─▶ fronts open
 //! ```
 
 use crate::{
     Failure,
     config::{Config, Target as TargetConfig},
-    find,
     publish::{Publisher, Publishing},
     say,
     status::{BusStatus, Status, TargetStatus},
 };
-use bus::{Bus, Link};
-use inventory::{Chronicle, Inventory, ObserverGuard, Tasks, fleet::Finder};
+use ::link::{
+    FactsTree, Joined, Router,
+    duty::Introduces,
+    keep::{counters::Counters, facts::FactKeeper, tasks::TaskKeeper},
+    router::InStep,
+};
+use bus::{Bus, Link as BusLink};
+use guard::{Keys, Public, Signer};
+use inventory::{
+    Chronicle, Inventory, ObserverGuard, Tasks,
+    fleet::{Finder, Fleet, Local},
+};
 use lane::{Limits, Owner, Target};
 use mapping::Bundle;
 use parking_lot::Mutex;
@@ -24,23 +34,50 @@ use std::{
     sync::{Arc, Weak},
     time::Duration,
 };
-use union::{Clock, Ids, Kind, Value, pb::Connection};
+use store::{Epoch, FileStore, Store};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use union::{Clock, CommandId, Ids, Kind, ObjectId, Value, pb, pb::Connection};
+
+mod targets;
+
+pub use targets::local_targets;
 
 /// How long the start waits for a hypervisor before it goes on without its facts.
 const SETTLE: Duration = Duration::from_secs(20);
-
 /// How long the bus is given for the last events.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long outcomes are given to reach the disk and the engine.
+const LAST_OUTCOMES: Duration = Duration::from_secs(5);
+/// How long the engine is asked for the end of a command of an earlier life.
+const RESUME: Duration = Duration::from_secs(600);
 /// How often something that is waited for is looked for.
 pub const LOOK: Duration = Duration::from_millis(200);
 
 type Settled = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
+/// How an agent reaches its engine, and who it is to it.
+pub struct Membership {
+    /// Its name in the domain.
+    pub name: Arc<str>,
+    /// The domain.
+    pub domain: Arc<str>,
+    /// The way to the engine.
+    pub engine: Arc<dyn ::link::Engine>,
+    /// Whether the engine is there.
+    pub presence: ::link::Presence,
+    /// The engine's public key.
+    pub engine_key: Public,
+    /// Its own keys.
+    pub keys: Keys,
+    /// What signs its messages; `None` in the engine's own process.
+    pub signer: Option<Arc<Signer>>,
+}
+
 /// One process's targets and everything over them.
 pub struct Agent {
     /// The installation's name.
     pub domain: Arc<str>,
-    /// This agent's name: the machine's.
+    /// This agent's name.
     pub name: Arc<str>,
     /// The mappings in force.
     pub bundle: Arc<Bundle>,
@@ -56,13 +93,51 @@ pub struct Agent {
     pub bus: Arc<dyn Bus>,
     /// Tells the bus.
     pub publisher: Publisher,
+    /// Its side of the engine.
+    pub joined: Joined,
+    /// Its store.
+    pub store: Arc<FileStore>,
+    /// The store's epoch.
+    pub epoch: Epoch,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Ids.
     pub ids: Arc<dyn Ids>,
     started_ms: i64,
+    /// Tasks of an earlier life that had not ended.
+    restored: Mutex<Vec<(CommandId, ObjectId)>>,
+    keeper: Arc<TaskKeeper>,
+    facts: Arc<FactKeeper>,
     publishing: Mutex<Option<Publishing>>,
+    fleet: Mutex<Option<Local>>,
     _watching: ObserverGuard,
+    _running: DropGuard,
+}
+
+/// What an agent says of itself.
+#[derive(Debug)]
+struct Me {
+    name: Arc<str>,
+    incarnation: u64,
+    owner: Weak<Owner>,
+    bundle: Arc<str>,
+}
+
+impl Introduces for Me {
+    fn hello(&self) -> pb::Hello {
+        let targets = self.owner.upgrade().map(|owner| owner.targets()).unwrap_or_default();
+        let offered = |target: &Arc<dyn Target>| pb::AgentTarget {
+            name: target.name().to_owned(),
+            protocol: target.protocol().to_owned(),
+        };
+        pb::Hello {
+            agent: self.name.to_string(),
+            incarnation: self.incarnation,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            targets: targets.iter().map(offered).collect(),
+            bundles: vec![self.bundle.to_string()],
+        }
+    }
 }
 
 impl Agent {
@@ -71,13 +146,25 @@ impl Agent {
         config: &Config,
         bundle: Arc<Bundle>,
         bus: Arc<dyn Bus>,
+        member: Membership,
         clock: Arc<dyn Clock>,
         ids: Arc<dyn Ids>,
     ) -> Result<Arc<Agent>, Failure> {
         let started_ms = clock.now_ms();
         let incarnation = started_ms.unsigned_abs();
-        let inventory = Inventory::new(Arc::clone(&bundle.schema), incarnation, Arc::clone(&clock));
+        let store = crate::run::open_store(&config.data_dir.join("agent.redb"))?;
+        let kept: Arc<dyn Store> = store.clone();
+        let epoch = engine::begin_epoch(&kept, clock.as_ref()).await.map_err(Failure::other)?;
+        let schema = &bundle.schema;
+        let inventory = Inventory::new(Arc::clone(schema), incarnation, Arc::clone(&clock));
+        let counters = Counters::new(Arc::clone(&kept), epoch);
+        inventory.count_by(counters.clone());
+        let facts = FactKeeper::first_sights(Arc::clone(&kept), epoch, &inventory).await;
+        let facts = Arc::new(facts.map_err(Failure::other)?);
         let tasks = Tasks::new(Arc::clone(&inventory), Arc::clone(&clock), Arc::clone(&ids));
+        let keeper = TaskKeeper::new(Arc::clone(&kept), epoch, Arc::clone(schema));
+        let restored = tasks.restore(keeper.load().await.map_err(Failure::other)?);
+        tasks.kept_by(keeper.clone());
         let (chronicle, watching) = Chronicle::new("agent", &inventory);
         let rules = Arc::new(lane::rules::BundleRules::new(Arc::clone(&bundle)));
         let owner = Owner::new(
@@ -87,18 +174,51 @@ impl Agent {
             Arc::clone(&clock),
             Limits::default(),
         );
-        let name: Arc<str> = Arc::from(machine());
-        let publisher =
-            Publisher { bus: Arc::clone(&bus), domain: Arc::from(&*config.domain), agent: Arc::clone(&name) };
-        let lanes = Arc::downgrade(&owner);
-        let finder: Finder = Arc::new(move |id| {
-            let target = lanes.upgrade()?.target_of(id)?;
-            Some((Arc::from(target.name()), Arc::from(target.protocol())))
+        let Membership { name, domain, engine, presence, engine_key, keys, signer } = member;
+        let joined = Joined::open(::link::joined::Deps {
+            domain: Arc::clone(&domain),
+            agent: Arc::clone(&name),
+            me: Arc::new(Me {
+                name: Arc::clone(&name),
+                incarnation,
+                owner: Arc::downgrade(&owner),
+                bundle: Arc::from(&*bundle.hash),
+            }),
+            store: Arc::clone(&kept),
+            epoch,
+            schema: Arc::clone(schema),
+            owner: Arc::clone(&owner),
+            facts: Arc::clone(&inventory),
+            engine,
+            presence,
+            engine_key,
+            keys,
+            signer,
+            clock: Arc::clone(&clock),
+            ids: Arc::clone(&ids),
         });
-        let publishing =
-            publisher.start(&inventory, incarnation, &chronicle, finder).await.map_err(Failure::other)?;
+        let joined = joined.await.map_err(Failure::other)?;
+        let publisher =
+            Publisher { bus: Arc::clone(&bus), domain: Arc::clone(&domain), agent: Arc::clone(&name) };
+        let publishing = publisher
+            .start(&inventory, incarnation, &chronicle, finder(&owner))
+            .await
+            .map_err(Failure::other)?;
+        let running = CancellationToken::new();
+        keep_running(&running, {
+            let counters = counters.clone();
+            async move { counters.run().await }
+        });
+        keep_running(&running, {
+            let keeper = keeper.clone();
+            async move { keeper.run().await }
+        });
+        keep_running(&running, {
+            let (facts, clock) = (facts.clone(), clock.clone());
+            async move { facts.run(|| clock.now_ms()).await }
+        });
         Ok(Arc::new(Agent {
-            domain: Arc::clone(&publisher.domain),
+            domain,
             publisher,
             name,
             bundle,
@@ -107,12 +227,47 @@ impl Agent {
             chronicle,
             owner,
             bus,
+            joined,
+            store,
+            epoch,
             clock,
             ids,
             started_ms,
+            restored: Mutex::new(restored),
+            keeper,
+            facts,
             publishing: Mutex::new(Some(publishing)),
+            fleet: Mutex::default(),
             _watching: watching,
+            _running: running.drop_guard(),
         }))
+    }
+
+    /// Has the lanes find out what became of commands of an earlier life, then keeps in touch with the engine. Call it when the targets
+    /// have been adopted.
+    pub async fn recover(&self, router: &Router) -> Result<(), Failure> {
+        let tickets = self.joined.recover().await.map_err(Failure::other)?;
+        let restored = std::mem::take(&mut *self.restored.lock());
+        let in_lanes: Vec<CommandId> = tickets.iter().map(|ticket| ticket.command).collect();
+        resume(&self.inventory, &restored, &in_lanes, router, self.clock.now_ms());
+        self.joined.run();
+        Ok(())
+    }
+
+    /// Brings its facts into a fleet of this process, from now on.
+    pub fn lead(&self, fleet: &Fleet) {
+        let local = fleet.follow(&self.name, &self.inventory, finder(&self.owner));
+        *self.fleet.lock() = Some(local);
+    }
+
+    /// The way of a front's commands. What the front shows is told in the act: it is this agent's inventory, or a fleet that follows it.
+    pub fn router(&self, inventory: &Arc<Inventory>, tasks: &Arc<Tasks>) -> Arc<Router> {
+        self.joined.router(
+            Arc::new(FactsTree(Arc::clone(inventory))),
+            Arc::clone(tasks),
+            Arc::new(InStep),
+            Arc::clone(&self.bundle),
+        )
     }
 
     /// Connects the targets and waits until each has given its facts or cannot be reached.
@@ -154,61 +309,6 @@ impl Agent {
         }
     }
 
-    /// The driver of one target, by its protocol's name.
-    fn open(&self, target: &TargetConfig) -> Result<(Arc<dyn Target>, Settled), Failure> {
-        match target.protocol.as_str() {
-            "libvirt" => self.open_libvirt(target),
-            "sim" => self.open_sim(target),
-            other => {
-                Err(Failure::other(format!("[[target]] protocol = \"{other}\": expected libvirt or sim")))
-            }
-        }
-    }
-
-    fn open_libvirt(&self, target: &TargetConfig) -> Result<(Arc<dyn Target>, Settled), Failure> {
-        let mut config =
-            libvirt::target::Config::new(&target.shown(), target.uri.as_deref().unwrap_or_default());
-        config.runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").map(Into::into);
-        if let Some(seconds) = target.timeout_s {
-            config.patience = Duration::from_secs(seconds);
-        }
-        if let Some(seconds) = target.stats_s {
-            config.stats_every = Duration::from_secs(seconds);
-        }
-        let inventory = Arc::clone(&self.inventory);
-        let driver = libvirt::target::connect(config, &self.bundle, inventory, Arc::clone(&self.clock))
-            .map_err(|error| match error.is_mapping() {
-                true => Failure::Mapping(error.to_string()),
-                false => Failure::other(error),
-            })?;
-        let settled = {
-            let driver = Arc::clone(&driver);
-            async move {
-                match driver.settled().await {
-                    libvirt::target::Status::Lost(why) => Err(why),
-                    _ => Ok(()),
-                }
-            }
-        };
-        Ok((driver, Box::pin(settled)))
-    }
-
-    fn open_sim(&self, target: &TargetConfig) -> Result<(Arc<dyn Target>, Settled), Failure> {
-        let source = match (&target.inventory, &target.generate) {
-            (Some(file), _) => sim::target::Source::File(file.clone()),
-            (None, Some(g)) => sim::target::Source::Generate { vms: g.vms, hosts: g.hosts },
-            (None, None) => {
-                return Err(Failure::other(
-                    "[[target]] protocol = \"sim\": expected `inventory` or `generate`",
-                ));
-            }
-        };
-        let config = sim::target::Config { name: target.shown(), source, behaviour: None, effect_log: None };
-        let driver =
-            sim::target::connect(config, &self.inventory, &self.clock, &self.ids).map_err(Failure::other)?;
-        Ok((driver, Box::pin(std::future::ready(Ok(())))))
-    }
-
     /// The targets and whether each answers.
     pub fn targets(&self) -> Vec<TargetStatus> {
         let connection = self.inventory.schema().slot(Kind::Host, "connection");
@@ -237,6 +337,9 @@ impl Agent {
         for target in targets.iter().filter(|target| target.connected) {
             if told.insert(target.name.clone()) {
                 publishing.in_step(&target.name);
+                if let Some(fleet) = self.fleet.lock().as_ref() {
+                    fleet.in_step(&target.name);
+                }
             }
         }
         targets.iter().all(|target| told.contains(&target.name))
@@ -246,9 +349,9 @@ impl Agent {
     pub fn status(&self, fronts: Vec<crate::status::FrontStatus>) -> Status {
         let bus = self.bus.status();
         let link = match bus.link {
-            Link::Connected => "connected",
-            Link::Disconnected => "disconnected",
-            Link::Closed => "closed",
+            BusLink::Connected => "connected",
+            BusLink::Disconnected => "disconnected",
+            BusLink::Closed => "closed",
         };
         let counted = |kind: &Kind| (kind.word().to_owned(), self.inventory.count(*kind));
         Status {
@@ -271,6 +374,49 @@ impl Agent {
             publishing.finish(&self.chronicle, LAST_WORDS).await;
         }
     }
+
+    /// Waits until what happened is on disk and the engine, if it is there, has heard of it.
+    pub async fn finish(&self) {
+        self.joined.finish(LAST_OUTCOMES).await;
+        if let Err(e) = self.keeper.flush().await {
+            tracing::warn!(error = %e, "the last steps of tasks were not kept");
+        }
+        if let Err(e) = self.facts.flush(self.clock.now_ms()).await {
+            tracing::warn!(error = %e, "when the last objects were first seen was not kept");
+        }
+    }
+}
+
+/// Which target holds an object.
+fn finder(owner: &Arc<Owner>) -> Finder {
+    let lanes = Arc::downgrade(owner);
+    Arc::new(move |id| {
+        let target = lanes.upgrade()?.target_of(id)?;
+        Some((Arc::from(target.name()), Arc::from(target.protocol())))
+    })
+}
+
+/// Runs something until `running` is cancelled.
+pub fn keep_running(running: &CancellationToken, work: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(running.clone().run_until_cancelled_owned(work));
+}
+
+/// Goes on with the tasks of an earlier life: those of commands in a lane end with it, the others as the engine says.
+pub fn resume(
+    inventory: &Inventory,
+    restored: &[(CommandId, ObjectId)],
+    in_lanes: &[CommandId],
+    router: &Router,
+    now_ms: i64,
+) {
+    let object = inventory.schema().slot(Kind::Task, "object_id");
+    let until = now_ms.saturating_add(i64::try_from(RESUME.as_millis()).unwrap_or(0));
+    for (command, task) in restored.iter().filter(|(command, _)| !in_lanes.contains(command)) {
+        let record = inventory.record(*task);
+        let about = record.as_ref().zip(object).and_then(|(r, slot)| r.get(slot).as_ref_id());
+        router.resume(*task, *command, about.unwrap_or(*task), until);
+    }
+    tracing::debug!(tasks = restored.len(), lanes = in_lanes.len(), "tasks of an earlier life go on");
 }
 
 /// This machine's name.
@@ -286,28 +432,4 @@ async fn tell_in_step(agent: Weak<Agent>) {
     while agent.upgrade().is_some_and(|agent| !agent.tell_in_step(&mut told)) {
         tokio::time::sleep(LOOK).await;
     }
-}
-
-/// Says what is managed when the configuration names no target, and how it was found.
-pub fn local_targets() -> Result<Vec<TargetConfig>, Failure> {
-    let (uri, socket) = find::libvirt().map_err(|silent| {
-        let silent: String =
-            silent.iter().map(|(socket, why)| format!(" {} does not answer: {why}.", socket.display())).collect();
-        Failure::Other(format!(
-            "no target is configured and no local libvirt was found: expected its socket at /run/libvirt/libvirt-sock, \
-             /run/libvirt/virtqemud-sock or in $XDG_RUNTIME_DIR/libvirt.{silent} Start libvirt (and be a member of its \
-             group, usually `libvirt`), or name a target in a configuration and give it with --config FILE:\n\n\
-             [[target]]\nprotocol = \"libvirt\"\nuri = \"qemu+tcp://HOST/system\""
-        ))
-    })?;
-    say::notice(format_args!("found libvirt at {} and manage it as {uri}", socket.display()));
-    Ok(vec![TargetConfig {
-        protocol: "libvirt".into(),
-        name: Some("local".into()),
-        uri: Some(uri),
-        inventory: None,
-        generate: None,
-        timeout_s: None,
-        stats_s: None,
-    }])
 }

@@ -322,9 +322,9 @@ impl Target {
         let given = (self.uri.is_some(), self.inventory.is_some(), self.generate.is_some());
         match (self.protocol.as_str(), given) {
             ("sim", (true, false, false) | (false, true, false) | (false, false, true)) => Ok(()),
-            ("sim", _) => Err(
-                "[[target]] protocol = \"sim\": expected one of `uri`, `inventory` and `generate`".into()
-            ),
+            ("sim", _) => {
+                Err("[[target]] protocol = \"sim\": expected one of `uri`, `inventory` and `generate`".into())
+            }
             ("libvirt", (true, false, false)) => Ok(()),
             ("libvirt", _) => Err(
                 "[[target]] protocol = \"libvirt\": expected `uri` and neither `inventory` nor `generate`"

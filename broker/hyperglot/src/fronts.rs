@@ -10,13 +10,14 @@ use crate::{
     Failure,
     agent::{Agent, LOOK},
     config::{Front as FrontConfig, ViewKind},
+    id_maps::{self, IdMaps},
     metrics::Metrics,
     say,
     status::FrontStatus,
 };
 use ::front::{BindError, Limits, Listener, ca::Ca, tls::TlsConfig};
-use guard::Logins;
-use inventory::{Layout, Skeleton, View};
+use ::link::Router;
+use inventory::{IdMap, Inventory, Layout, Skeleton, Tasks, View};
 use mapping::Protocol;
 use parking_lot::Mutex;
 use std::{
@@ -26,6 +27,7 @@ use std::{
     },
     time::Duration,
 };
+use store::Store;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 use union::{Kind, ObjectId};
@@ -50,18 +52,71 @@ impl Open {
     }
 }
 
+/// What the fronts of one kind of view stand on.
+pub struct Side {
+    /// The facts.
+    pub inventory: Arc<Inventory>,
+    /// The tasks of its commands.
+    pub tasks: Arc<Tasks>,
+    /// The way of its commands.
+    pub router: Arc<Router>,
+}
+
 /// What every front is opened with.
 pub struct With {
-    /// The facts and lanes.
+    /// The facts and lanes of this process.
     pub agent: Arc<Agent>,
-    /// Answers logins.
-    pub logins: Arc<dyn Logins>,
+    /// For views of a host.
+    pub host: Side,
+    /// For views of the fleet, where the engine is in this process.
+    pub fleet: Option<(Side, Arc<IdMaps>)>,
     /// Who signs the certificates.
     pub ca: Arc<Ca>,
     /// The figures.
     pub metrics: Arc<Metrics>,
     /// As many connections as a listener may hold.
     pub limits: Limits,
+}
+
+impl With {
+    fn side(&self, config: &FrontConfig) -> Result<&Side, Failure> {
+        match config.view {
+            ViewKind::Host => Ok(&self.host),
+            ViewKind::Fleet => self.fleet.as_ref().map(|(side, _)| side).ok_or_else(|| {
+                Failure::other(format!(
+                    "[[front]] {} view = \"fleet\": the fleet is shown by `hyperglot broker` (or `up`); an agent shows `host`",
+                    config.listen
+                ))
+            }),
+        }
+    }
+
+    /// The native ids of a view. Those of the fleet are the engine's, those of a host its agent's.
+    async fn natives(&self, protocol: &str, view: &View) -> Result<Arc<IdMap>, Failure> {
+        let agent = &self.agent;
+        let opened = match (&self.fleet, view.host()) {
+            (Some((_, maps)), None) => maps.front(protocol, view.name()).await,
+            (_, host) => {
+                let host = host.map(|id| id.uuid.to_string()).unwrap_or_default();
+                let scope = format!("{} {host}:{}", view.name(), agent.name);
+                let (store, engine) =
+                    (Arc::clone(&agent.store) as Arc<dyn Store>, Arc::clone(&agent.joined.engine));
+                id_maps::leased(
+                    store,
+                    agent.epoch,
+                    Arc::clone(&agent.clock),
+                    &agent.name,
+                    engine,
+                    protocol,
+                    &scope,
+                )
+                .await
+            }
+        };
+        opened.map_err(|e| {
+            Failure::other(format!("the native ids of the {} view cannot be read: {e}", view.name()))
+        })
+    }
 }
 
 /// The open listeners.
@@ -83,11 +138,15 @@ impl Fronts {
     }
 
     /// Opens those whose host is known; the others come back.
-    pub fn open<'c>(&self, fronts: &'c [FrontConfig], with: &With) -> Result<Vec<&'c FrontConfig>, Failure> {
+    pub async fn open<'c>(
+        &self,
+        fronts: &'c [FrontConfig],
+        with: &With,
+    ) -> Result<Vec<&'c FrontConfig>, Failure> {
         let mut late = Vec::new();
         for config in fronts {
-            match layout(config, &with.agent)? {
-                Some(layout) => self.open_one(config, layout, with)?,
+            match layout(config, with)? {
+                Some(layout) => self.open_one(config, layout, with).await?,
                 None => late.push(config),
             }
         }
@@ -101,10 +160,10 @@ impl Fronts {
             tokio::time::sleep(LOOK).await;
             let mut still = Vec::new();
             for config in late {
-                match layout(config, &with.agent)? {
+                match layout(config, with)? {
                     Some(layout) => {
-                        self.open_one(config, layout, with)?;
-                        say::notice(format_args!("the host view on {} is open", config.listen));
+                        self.open_one(config, layout, with).await?;
+                        say::notice(format_args!("the {} view on {} is open", word(config), config.listen));
                     }
                     None => still.push(config),
                 }
@@ -125,10 +184,12 @@ impl Fronts {
         while draining.join_next().await.is_some() {}
     }
 
-    fn open_one(&self, config: &FrontConfig, layout: Layout, with: &With) -> Result<(), Failure> {
+    async fn open_one(&self, config: &FrontConfig, layout: Layout, with: &With) -> Result<(), Failure> {
         let agent = &with.agent;
         let word = word(config);
-        let view = View::new(word, &agent.inventory, layout);
+        let side = with.side(config)?;
+        let view = View::new(word, &side.inventory, layout);
+        let natives = with.natives(&config.protocol, &view).await?;
         let name = format!("{}-{word}-{}", config.protocol, config.listen.port());
         let tls = match config.tls {
             false => None,
@@ -146,13 +207,13 @@ impl Fronts {
         let deps = vsphere::front::Deps {
             bundle: Arc::clone(&agent.bundle),
             view,
-            commands: Arc::clone(&agent.owner) as Arc<dyn lane::Commands>,
-            logins: Arc::clone(&with.logins),
-            tasks: Arc::clone(&agent.tasks),
+            commands: Arc::clone(&side.router) as Arc<dyn lane::Commands>,
+            logins: Arc::clone(&agent.joined.logins) as Arc<dyn guard::Logins>,
+            tasks: Arc::clone(&side.tasks),
             clock: Arc::clone(&agent.clock),
             ids: Arc::clone(&agent.ids),
         };
-        let serving = vsphere::front::serve(listener, deps).map_err(Failure::other)?;
+        let serving = vsphere::front::serve_as(listener, deps, natives).map_err(Failure::other)?;
         // What happens to objects is told once, by the agent; who logs in only a front knows.
         let logins = agent.publisher.clone().events(
             Arc::clone(serving.chronicle()),
@@ -209,7 +270,8 @@ fn word(config: &FrontConfig) -> &'static str {
 }
 
 /// How a front arranges the facts; `None` while its host is not known.
-fn layout(config: &FrontConfig, agent: &Agent) -> Result<Option<Layout>, Failure> {
+fn layout(config: &FrontConfig, with: &With) -> Result<Option<Layout>, Failure> {
+    let agent = &*with.agent;
     let protocol = agent.bundle.protocol(&config.protocol).ok_or_else(|| {
         Failure::Mapping(format!(
             "there are no mappings of {}: expected a directory of that name",
@@ -218,6 +280,8 @@ fn layout(config: &FrontConfig, agent: &Agent) -> Result<Option<Layout>, Failure
     })?;
     let names = skeleton(protocol, word(config));
     Ok(match config.view {
+        // An empty fleet would tell clients that their machines are gone.
+        ViewKind::Fleet if with.side(config)?.inventory.count(Kind::Host) == 0 => None,
         ViewKind::Fleet => Some(Layout::Fleet(names)),
         ViewKind::Host => host(config, agent)?.map(|host| Layout::Host(host, names)),
     })

@@ -1,15 +1,16 @@
-//! Who this process is on the bus: its keys, and whom it trusts. Files in `data_dir`, readable by the owner only.
+//! Who an agent is on the bus, and whom it trusts. Files in `data_dir`, readable by the owner only.
 //!
 //! ```text
-//! agent.json    an agent's name, its keys, the bus, the engine's public keys: written once, when it joins
-//! engine.json   the engine's keys: made at the first start
+//! agent.json    its name, the bus, the engine's public key: written once, when it joins
+//! agent.keys    its keys: made before it joins       engine.keys   the engine's, made at its first start
 //! bus-ca.pem    the certificate that the bus's own is signed by
 //! ```
 
 use crate::Failure;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use guard::{Keys, Secret};
+use serde::{Deserialize, Serialize};
 use std::{
-    fmt, fs, io,
+    fs, io,
     io::Write,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -17,57 +18,11 @@ use std::{
 use union::Ids;
 
 const AGENT: &str = "agent.json";
-const ENGINE: &str = "engine.json";
 const CA: &str = "bus-ca.pem";
-
-/// A signing key and a curve key, as seeds.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Keys {
-    /// nkey seed, `SU…`.
-    pub sign: String,
-    /// Curve seed, `SX…`.
-    pub seal: String,
-}
-
-impl fmt::Debug for Keys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Keys")
-    }
-}
-
-/// The public halves.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PublicKeys {
-    /// `U…`.
-    pub sign: String,
-    /// `X…`.
-    pub seal: String,
-}
-
-impl Keys {
-    /// New ones.
-    pub fn new(ids: &dyn Ids) -> Result<Keys, Failure> {
-        let (mut sign, mut seal) = ([0; 32], [0; 32]);
-        ids.fill(&mut sign);
-        ids.fill(&mut seal);
-        let sign = nkeys::KeyPair::new_from_raw(nkeys::KeyPairType::User, sign).map_err(Failure::other)?;
-        let seal = nkeys::XKey::new_from_raw(seal);
-        Ok(Keys {
-            sign: sign.seed().map_err(Failure::other)?,
-            seal: seal.seed().map_err(Failure::other)?,
-        })
-    }
-
-    /// The public halves.
-    pub fn public(&self) -> Result<PublicKeys, Failure> {
-        Ok(PublicKeys {
-            sign: nkeys::KeyPair::from_seed(&self.sign).map_err(Failure::other)?.public_key(),
-            seal: nkeys::XKey::from_seed(&self.seal).map_err(Failure::other)?.public_key(),
-        })
-    }
-}
+/// The keys of an agent.
+pub const AGENT_KEYS: &str = "agent.keys";
+/// The keys of an engine.
+pub const ENGINE_KEYS: &str = "engine.keys";
 
 /// An agent that has joined.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -79,10 +34,8 @@ pub struct AgentIdentity {
     pub domain: String,
     /// Where the bus is.
     pub url: String,
-    /// Its own keys.
-    pub keys: Keys,
-    /// The engine's.
-    pub engine: PublicKeys,
+    /// The engine's public key.
+    pub engine: String,
     /// Whether the bus speaks TLS with a certificate of the broker's own authority.
     pub ca: bool,
 }
@@ -90,7 +43,14 @@ pub struct AgentIdentity {
 impl AgentIdentity {
     /// The identity that joining left in `data_dir`; `None`: it has not joined.
     pub fn read(data_dir: &Path) -> Result<Option<AgentIdentity>, Failure> {
-        read(&data_dir.join(AGENT))
+        let path = data_dir.join(AGENT);
+        let wrong =
+            |e: &dyn std::fmt::Display| Failure::other(format!("cannot read {}: {e}", path.display()));
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| wrong(&e)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(wrong(&e)),
+        }
     }
 
     /// Keeps it, with the certificate to trust.
@@ -108,29 +68,27 @@ impl AgentIdentity {
     }
 }
 
-/// The engine's keys, made at the first start.
-pub fn engine_keys(data_dir: &Path, ids: &dyn Ids) -> Result<Keys, Failure> {
-    let path = data_dir.join(ENGINE);
-    if let Some(keys) = read(&path)? {
-        return Ok(keys);
-    }
-    let keys = Keys::new(ids)?;
-    write_private(&path, &serde_json::to_vec_pretty(&keys).map_err(Failure::other)?)?;
-    Ok(keys)
-}
-
-fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Failure> {
-    let wrong = |e: &dyn fmt::Display| Failure::other(format!("cannot read {}: {e}", path.display()));
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+/// The keys in a file, two lines with the seed of each; made at the first call.
+pub fn keys(path: &Path, ids: &dyn Ids) -> Result<Keys, Failure> {
+    let wrong = |e: &dyn std::fmt::Display| Failure::other(format!("cannot use {}: {e}", path.display()));
+    let text = match fs::read_to_string(path) {
+        Ok(text) => Secret::new(text),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let keys = Keys::new(ids);
+            let (sign, seal) = keys.seeds().ok_or_else(|| wrong(&"a key has no seed"))?;
+            let text = Secret::new(format!("{}\n{}\n", sign.expose(), seal.expose()));
+            write_private(path, text.expose().as_bytes())?;
+            return Ok(keys);
+        }
         Err(e) => return Err(wrong(&e)),
     };
     let mode = fs::metadata(path).map_err(|e| wrong(&e))?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(wrong(&format!("its mode is {mode:03o}, expected 600; run chmod 600 on it")));
     }
-    serde_json::from_slice(&bytes).map(Some).map_err(|e| wrong(&e))
+    let mut lines = text.expose().lines().map(|line| Secret::new(line.to_owned()));
+    let keys = lines.next().zip(lines.next()).and_then(|(sign, seal)| Keys::from_seeds(&sign, &seal));
+    keys.ok_or_else(|| wrong(&"expected two lines, the seeds of a signing key and of a sealing key"))
 }
 
 /// Writes a file that only the owner may read, whole or not at all.
@@ -157,11 +115,28 @@ mod tests {
     #[test]
     fn keys_are_made_once_and_private() {
         let dir = tempfile::tempdir().unwrap();
-        let first = engine_keys(dir.path(), &SeededIds::new(1)).unwrap().public().unwrap();
-        assert_eq!(engine_keys(dir.path(), &SeededIds::new(2)).unwrap().public().unwrap(), first);
-        let path = dir.path().join(ENGINE);
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let path = dir.path().join(ENGINE_KEYS);
+        let first = keys(&path, &SeededIds::new(1)).unwrap().public();
+        assert_eq!(keys(&path, &SeededIds::new(2)).unwrap().public(), first);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(engine_keys(dir.path(), &SeededIds::new(1)).unwrap_err().to_string().contains("chmod 600"));
+        assert!(keys(&path, &SeededIds::new(1)).unwrap_err().to_string().contains("chmod 600"));
+    }
+
+    #[test]
+    fn an_identity_is_kept_privately() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(AgentIdentity::read(dir.path()).unwrap().is_none());
+        let identity = AgentIdentity {
+            name: "a".into(),
+            domain: "lab".into(),
+            url: "tls://b:1".into(),
+            engine: "U".into(),
+            ca: true,
+        };
+        identity.write(dir.path(), Some("PEM")).unwrap();
+        let back = AgentIdentity::read(dir.path()).unwrap().unwrap();
+        assert_eq!((back.name, back.ca), ("a".to_owned(), true));
+        let mode = fs::metadata(dir.path().join(AGENT)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600);
     }
 }

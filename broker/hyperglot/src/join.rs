@@ -2,20 +2,21 @@
 //!
 //! ```text
 //! broker: ctl agent token NAME ─▶ token (bus, certificate, secret; once, an hour)
-//! agent:  makes its keys ─ `service.engine-<domain>.join` {secret, public keys} ─▶ broker: token used up, account made on the bus
-//!         ◀─ {name, the engine's public keys} ─ kept in agent.json ─ connects as itself
+//! agent:  makes its keys ─ `service.join-<domain>.ask` {secret, public keys} ─▶ broker: token used up, account made on the bus
+//!         ◀─ {name, the engine's public key} ─ kept in agent.json ─ connects as itself
 //! ```
 //! Whoever holds the token can join in its name; it is to be carried like a password.
 
 use crate::{
     Failure,
-    identity::{AgentIdentity, Keys, PublicKeys},
+    identity::{self, AGENT_KEYS, AgentIdentity},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bus::{
     Bus, Headers, NatsBus, Request, Subject,
-    child::{engine_service, join_options},
+    child::{join_options, join_subject},
 };
+use guard::Public;
 use prost::Message as _;
 use serde::{Deserialize, Serialize};
 use std::{path::Path, sync::Arc, time::Duration};
@@ -111,7 +112,7 @@ pub async fn invite(
 }
 
 fn subject(domain: &str) -> Result<Subject, bus::BusError> {
-    Subject::parse(&format!("service.{}.join", engine_service(domain)))
+    Subject::parse(&join_subject(domain))
 }
 
 /// Lets agents in.
@@ -122,8 +123,8 @@ pub struct Door {
     pub domain: Arc<str>,
     /// Who has joined.
     pub agents: Agents,
-    /// The engine's public keys.
-    pub engine: PublicKeys,
+    /// The engine's public key.
+    pub engine: Public,
     /// The store's epoch.
     pub epoch: Epoch,
     /// Time.
@@ -162,9 +163,7 @@ impl Door {
 
     async fn admit(&self, payload: &[u8]) -> Result<pb::Joined, String> {
         let ask = pb::Join::decode(payload).map_err(|e| format!("the question cannot be read: {e}"))?;
-        nkeys::KeyPair::from_public_key(&ask.nkey).map_err(|_| "expected a public nkey, `U…`".to_owned())?;
-        nkeys::XKey::from_public_key(&ask.seal_key)
-            .map_err(|_| "expected a public curve key, `X…`".to_owned())?;
+        Public::new(&ask.nkey).map_err(|e| e.to_string())?;
         let now = self.clock.now_ms();
         let joined = self.agents.join(&ask.secret, &ask.nkey, &ask.seal_key, now, self.epoch).await;
         let member = joined.map_err(|e| e.to_string())?;
@@ -174,8 +173,7 @@ impl Door {
         Ok(pb::Joined {
             name: member.name.to_string(),
             domain: self.domain.to_string(),
-            engine_key: self.engine.sign.clone(),
-            engine_seal_key: self.engine.seal.clone(),
+            engine_key: self.engine.text().to_owned(),
         })
     }
 }
@@ -183,13 +181,13 @@ impl Door {
 /// Joins with a token and keeps what it led to in `data_dir`.
 pub async fn join(data_dir: &Path, token: &str, ids: &dyn Ids) -> Result<AgentIdentity, Failure> {
     let token = Token::read(token)?;
-    let keys = Keys::new(ids)?;
-    let public = keys.public()?;
+    let keys = identity::keys(&data_dir.join(AGENT_KEYS), ids)?;
     let trusted = data_dir.join("joining-ca.pem");
     let ca = match &token.ca {
         None => None,
         Some(pem) => {
-            std::fs::write(&trusted, pem).map_err(|e| Failure::other(format!("{}: {e}", trusted.display())))?;
+            std::fs::write(&trusted, pem)
+                .map_err(|e| Failure::other(format!("{}: {e}", trusted.display())))?;
             Some(trusted.clone())
         }
     };
@@ -199,8 +197,8 @@ pub async fn join(data_dir: &Path, token: &str, ids: &dyn Ids) -> Result<AgentId
     })?;
     let ask = pb::Join {
         secret: token.secret.clone(),
-        nkey: public.sign,
-        seal_key: public.seal,
+        nkey: keys.public().text().to_owned(),
+        seal_key: keys.seal_key(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let to = subject(&token.domain).map_err(Failure::other)?;
@@ -223,8 +221,7 @@ pub async fn join(data_dir: &Path, token: &str, ids: &dyn Ids) -> Result<AgentId
         name: joined.name,
         domain: joined.domain,
         url: token.url.clone(),
-        keys,
-        engine: PublicKeys { sign: joined.engine_key, seal: joined.engine_seal_key },
+        engine: joined.engine_key,
         ca: token.ca.is_some(),
     };
     identity.write(data_dir, token.ca.as_deref())?;

@@ -14,7 +14,7 @@ pub struct Link {
     /// The bus.
     pub bus: Arc<dyn Bus>,
     /// The server, if it is ours.
-    pub child: Option<NatsChild>,
+    pub child: Option<Arc<NatsChild>>,
 }
 
 impl Link {
@@ -44,7 +44,7 @@ impl Link {
         if let Err(e) = bus.keep_events().await {
             tracing::warn!(error = %e, "events are published but not kept for late monitors");
         }
-        Ok(Link { bus: Arc::new(bus), child: Some(child) })
+        Ok(Link { bus: Arc::new(bus), child: Some(Arc::new(child)) })
     }
 
     /// Connects to a running installation with its own account.

@@ -1,7 +1,10 @@
 //! `hyperglot`: one binary, its roles by subcommand.
 //!
 //! ```text
-//! up        everything on one machine: bus, agent, fronts
+//! up        everything on one machine: bus, engine, agent, fronts
+//! broker    the bus and the engine, and fronts of the fleet     agent     targets and host fronts, joined to a broker
+//! ctl       users, roles, scopes, sessions, audit, agents, mappings, repair
+//! sim       a simulated hypervisor as a process of its own
 //! watch     what happens, as it happens, from the bus
 //! status    what is connected, and the monitors' credentials
 //! mapping   check, test, coverage, explain
@@ -12,22 +15,30 @@
 
 mod agent;
 mod config;
+mod ctl;
+mod ctl_desk;
+mod ctl_show;
+mod engine_room;
 mod failpoint;
 mod find;
 mod fronts;
+mod id_maps;
 mod identity;
 mod join;
 mod json;
 mod link;
-mod logins;
 mod logs;
 mod mapping_cli;
+mod member;
 mod metrics;
 mod publish;
+mod run;
 mod say;
+mod sim_role;
 mod status;
 mod up;
 mod watch;
+mod ways;
 
 use clap::{Parser, Subcommand};
 use std::{path::PathBuf, process::ExitCode};
@@ -42,12 +53,37 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Role {
-    /// Run everything on one machine: the bus, an agent for each target, the fronts.
+    /// Run everything on one machine: the bus, the engine, an agent over all targets, the fronts.
     Up {
         /// The configuration; without it a local libvirt is looked for.
         #[arg(long, env = "HYPERGLOT_CONFIG")]
         config: Option<PathBuf>,
     },
+    /// Run the bus and the engine, with fronts of the fleet; agents join.
+    Broker {
+        /// The configuration.
+        #[arg(long, env = "HYPERGLOT_CONFIG")]
+        config: Option<PathBuf>,
+    },
+    /// Run the targets of this machine and their host fronts, joined to a broker.
+    Agent {
+        /// The configuration; without it a local libvirt is looked for.
+        #[arg(long, env = "HYPERGLOT_CONFIG")]
+        config: Option<PathBuf>,
+        /// A token of `hyperglot ctl agent token`, at the first start.
+        #[arg(long, env = "HYPERGLOT_JOIN", hide_env_values = true)]
+        join: Option<String>,
+    },
+    /// Administer a running installation.
+    Ctl {
+        /// The configuration of the installation.
+        #[arg(long, env = "HYPERGLOT_CONFIG")]
+        config: Option<PathBuf>,
+        #[command(subcommand)]
+        verb: ctl::Verb,
+    },
+    /// Run a simulated hypervisor as a process of its own.
+    Sim(sim_role::Arguments),
     /// Print what happens, as it happens.
     Watch {
         /// The configuration of the installation to watch.
@@ -80,7 +116,11 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.role {
         Role::Mapping { verb } => mapping_cli::run(&verb),
-        Role::Up { config } => run(up::run(config)),
+        Role::Up { config } => run(up::run(config, up::Shape::Up)),
+        Role::Broker { config } => run(up::run(config, up::Shape::Broker)),
+        Role::Agent { config, join } => run(member::run(config, join)),
+        Role::Ctl { config, verb } => run(ctl::run(config, verb)),
+        Role::Sim(arguments) => run(sim_role::run(arguments)),
         Role::Watch { config, subject, count } => run(watch::run(config, subject, count)),
         Role::Status { config, json } => run(status::run(config, json)),
     }

@@ -1,72 +1,107 @@
-//! `hyperglot up`: the bus, an agent over all targets and the fronts, in one process.
+//! `hyperglot up` and `hyperglot broker`: the bus, the engine, the agent of this process and the fronts. A broker is an `up` without
+//! targets.
 //!
 //! ```text
-//! configuration ─▶ lock data_dir ─▶ bundle ─▶ users, CA ─▶ bus ─▶ agent ─▶ status, metrics ─▶ targets settled ─▶ fronts ─▶ SIGTERM or Ctrl-C ─▶ drain
+//! configuration ─▶ lock data_dir ─▶ bundle ─▶ stores, CA ─▶ bus ─▶ engine ─▶ users ─▶ agent ─▶ status, metrics, doors
+//!               ─▶ targets settled ─▶ recovered ─▶ fronts ─▶ SIGTERM or Ctrl-C ─▶ drain
 //! a second SIGTERM or Ctrl-C ends the drain
 //! ```
 
 use crate::{
     Failure,
-    agent::{self, Agent},
+    agent::{self, Agent, Membership, resume},
     config::{Config, Front as FrontConfig, ViewKind},
-    find,
-    fronts::{self, Fronts, With},
-    link::Link,
-    logins::FileLogins,
+    ctl_desk::CtlDesk,
+    engine_room::{EngineRoom, Opened, accounts},
+    failpoint,
+    fronts::{self, Fronts, Side, With},
+    identity::{self, AGENT_KEYS},
+    link::{Link, advertised},
     logs,
     metrics::Metrics,
+    run::{self, PATIENCE, Stop},
     say, status,
+    ways::NextDoor,
 };
 use ::front::ca::Ca;
-use guard::{FirstAdmin, Guard, Secret, Settings, Users};
-use mapping::Bundle;
-use std::{
-    fs::{self, File, TryLockError},
-    os::unix::fs::DirBuilderExt,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
-use tokio::signal::unix::{SignalKind, signal};
+use ::link::Presence;
+use guard::{Cost, FirstAdmin, Secret, Users};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use store::agents::Member;
 use union::{
     Clock, Ids,
     clock::{SystemClock, SystemIds},
 };
 
-/// How long clients may take to finish what they began when the program is told to stop.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Which of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Everything on one machine.
+    Up,
+    /// The bus and the engine; agents join.
+    Broker,
+}
 
 /// Runs until told to stop.
-pub async fn run(path: Option<PathBuf>) -> Result<(), Failure> {
+pub async fn run(path: Option<PathBuf>, shape: Shape) -> Result<(), Failure> {
     let mut config = Config::load(path.as_deref())?;
     logs::start(&config.log);
+    failpoint::arm();
     ::front::tls::install_provider();
-    let _lock = own(&config.data_dir)?;
+    let _lock = run::own(&config.data_dir)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let ids: Arc<dyn Ids> = Arc::new(SystemIds);
-    let bundle = load(&config)?;
-    if config.targets.is_empty() {
-        config.targets = agent::local_targets()?;
+    let bundle = run::load(&config)?;
+    match shape {
+        Shape::Up if config.targets.is_empty() => config.targets = agent::local_targets()?,
+        Shape::Broker if !config.targets.is_empty() => {
+            return Err(Failure::other(
+                "[[target]] is for `hyperglot up` and `hyperglot agent`: a broker has no hypervisors of its own",
+            ));
+        }
+        _ => {}
     }
-    if config.fronts.is_empty() {
+    if shape == Shape::Up && config.fronts.is_empty() {
         config.fronts = default_fronts();
     }
     fronts::check_addresses(&config.fronts)?;
-    let guard = admit(&config.data_dir, &clock, ids.as_ref())?;
-    let logins = FileLogins::new(guard, Arc::clone(&clock), Arc::clone(&ids));
+    let opened = Opened::open(&config, &clock, ids.as_ref()).await?;
+    let name: Arc<str> = Arc::from(agent::machine());
+    let keys = identity::keys(&config.data_dir.join(AGENT_KEYS), ids.as_ref())?;
+    let own = Member {
+        name: Arc::clone(&name),
+        nkey: keys.public().text().into(),
+        seal_key: keys.seal_key().into(),
+        joined_ms: clock.now_ms(),
+    };
+    opened.members.enrol(&own, opened.epoch).await.map_err(Failure::other)?;
+    let members = opened.members.members().await.map_err(Failure::other)?;
     let ca = Ca::open(&config.data_dir, Arc::clone(&clock), Arc::clone(&ids)).map_err(Failure::other)?;
     let mut stop = Stop::new()?;
 
     let link = tokio::select! {
-        link = Link::start(&config, &ca, Vec::new(), ids.as_ref()) => link?,
+        link = Link::start(&config, &ca, accounts(&members), ids.as_ref()) => link?,
         () = stop.wait() => return Ok(()),
     };
-    let agent = Agent::start(&config, bundle, Arc::clone(&link.bus), clock, ids).await?;
-    let with =
-        With { agent, logins, ca, metrics: Metrics::new(), limits: fronts::limits(config.fronts.len()) };
+    let room =
+        EngineRoom::start(&config, opened, &bundle, &link.bus, Arc::clone(&clock), Arc::clone(&ids)).await?;
+    first_admin(&config, &room).await?;
+    let member = Membership {
+        name: Arc::clone(&name),
+        domain: Arc::from(&*config.domain),
+        engine: Arc::new(NextDoor { engine: Arc::clone(&room.engine), agent: Arc::clone(&name) }),
+        presence: Presence::new(Arc::clone(&clock)),
+        engine_key: room.keys.public(),
+        keys,
+        signer: None,
+    };
+    let agent = Agent::start(&config, bundle, Arc::clone(&link.bus), member, clock, ids).await?;
+    agent.lead(&room.fleet);
+    drop(room.ways.own.set((Arc::clone(&name), Arc::clone(&agent.joined.link))));
+    let with = with(&config, &room, agent, ca);
     let fronts = Arc::new(Fronts::default());
     let ended = {
-        let serving = serve(&config, &with, &fronts);
+        let serving = serve(&config, &with, &fronts, &room, &link);
         tokio::select! {
             ended = serving => ended,
             () = stop.wait() => Ok(()),
@@ -76,29 +111,81 @@ pub async fn run(path: Option<PathBuf>) -> Result<(), Failure> {
         tracing::info!("stopping: no new connections; what was begun may take {} s", PATIENCE.as_secs());
     }
     tokio::select! {
-        () = close(&with.agent, &fronts, link) => ended,
+        () = close(&with.agent, &fronts, &room, link) => ended,
         () = stop.wait() => Err(Failure::other("told to stop a second time: what was begun was not waited for")),
     }
 }
 
+/// The two sides of fronts: one host's, and the fleet's.
+fn with(config: &Config, room: &Arc<EngineRoom>, agent: Arc<Agent>, ca: Arc<Ca>) -> With {
+    let host = Side {
+        inventory: Arc::clone(&agent.inventory),
+        tasks: Arc::clone(&agent.tasks),
+        router: agent.router(&agent.inventory, &agent.tasks),
+    };
+    let inventory = room.fleet.inventory();
+    let fleet = Side {
+        inventory: Arc::clone(inventory),
+        tasks: Arc::clone(&room.tasks),
+        // The engine of this process answers when this very fleet holds what was done.
+        router: agent.router(inventory, &room.tasks),
+    };
+    With {
+        agent,
+        host,
+        fleet: Some((fleet, Arc::clone(&room.id_maps))),
+        ca,
+        metrics: Metrics::new(),
+        limits: fronts::limits(config.fronts.len()),
+    }
+}
+
 /// Brings everything up and serves. Never ends but by a failure.
-async fn serve(config: &Config, with: &With, fronts: &Arc<Fronts>) -> Result<(), Failure> {
+async fn serve(
+    config: &Config,
+    with: &With,
+    fronts: &Arc<Fronts>,
+    room: &Arc<EngineRoom>,
+    link: &Link,
+) -> Result<(), Failure> {
     let agent = &with.agent;
     let figures = config.metrics.listen.map(|listen| with.metrics.serve(listen, agent, fronts));
     let _figures = figures.transpose()?;
     serve_status(agent, fronts).await?;
+    room.open_doors(config, &link.bus, link.child.as_ref(), &agent.name).await?;
+    let desk = CtlDesk {
+        room: Arc::clone(room),
+        child: link.child.clone(),
+        domain: Arc::clone(&agent.domain),
+        advertised: advertised(config),
+        clock: Arc::clone(&agent.clock),
+        ids: Arc::clone(&agent.ids),
+        ca: with.ca.pem().to_owned(),
+    };
+    desk.open(&link.bus).await.map_err(Failure::other)?;
     agent.connect(&config.targets).await?;
-    agent.first_facts().await;
-    let late = fronts.open(&config.fronts, with)?;
+    agent.recover(&with.host.router).await?;
+    if let Some((fleet, _)) = &with.fleet {
+        resume(&fleet.inventory, &room.take_restored(), &[], &fleet.router, agent.clock.now_ms());
+    }
+    if config.targets.is_empty() {
+        say::notice("the engine is ready; agents join with a token of `hyperglot ctl agent token NAME`");
+    } else {
+        agent.first_facts().await;
+    }
+    let late = fronts.open(&config.fronts, with).await?;
     announce(agent, fronts, &late);
     fronts.open_late(late, with).await
 }
 
 /// Lets clients and commands finish what they began, then closes the bus and stops its server.
-async fn close(agent: &Agent, fronts: &Fronts, link: Link) {
+async fn close(agent: &Agent, fronts: &Fronts, room: &EngineRoom, link: Link) {
     fronts.drain(PATIENCE).await;
     agent.owner.drain(PATIENCE).await;
+    agent.finish().await;
     agent.stop_publishing().await;
+    room.stop().await;
+    agent.store.close();
     if let Err(e) = link.bus.drain(Duration::from_secs(2)).await {
         tracing::debug!(error = %e, "the bus was closed before everything was answered");
     }
@@ -107,62 +194,31 @@ async fn close(agent: &Agent, fronts: &Fronts, link: Link) {
     }
 }
 
-/// Makes `data_dir` and takes it for this process alone.
-fn own(data_dir: &Path) -> Result<File, Failure> {
-    let wrong = |e: std::io::Error| Failure::other(format!("data_dir = \"{}\": {e}", data_dir.display()));
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(wrong)?;
-    let lock = File::create(data_dir.join("lock")).map_err(wrong)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(Failure::other(format!(
-            "data_dir = \"{}\" is in use by another hyperglot: stop it, or give this one a data_dir of its own",
-            data_dir.display()
-        ))),
-        Err(TryLockError::Error(e)) => Err(wrong(e)),
-    }
-}
-
-fn load(config: &Config) -> Result<Arc<Bundle>, Failure> {
-    let dir = find::mappings(config.mappings.as_deref()).map_err(Failure::Other)?;
-    let bundle = Bundle::load(&dir).map_err(|report| Failure::Mapping(format!("{report}")))?;
-    tracing::info!(dir = %dir.display(), hash = bundle.hash, "mappings loaded");
-    Ok(bundle)
-}
-
-/// The users, with an administrator made at the first start.
-fn admit(data_dir: &Path, clock: &Arc<dyn Clock>, ids: &dyn Ids) -> Result<Arc<Guard>, Failure> {
-    let file = data_dir.join("users.toml");
-    let users = Arc::new(Users::open(file.clone()).map_err(Failure::other)?);
+/// The users of an earlier version, and an administrator made at the first start.
+async fn first_admin(config: &Config, room: &EngineRoom) -> Result<(), Failure> {
+    let file = config.data_dir.join("users.toml");
+    let users = Users::open(file).map_err(Failure::other)?;
     let name = std::env::var("HYPERGLOT_ADMIN_USER").ok();
     let password = std::env::var("HYPERGLOT_ADMIN_PASSWORD").ok().map(Secret::new);
-    let settings = Settings::default();
-    let made = guard::first_admin(&users, name.as_deref(), password, settings.cost, ids).map_err(|e| {
+    let say = |first: &FirstAdmin| match first {
+        FirstAdmin::Generated { name, password } => say::once(format_args!(
+            "made the administrator {name} with the password {}  (shown this once)",
+            password.expose()
+        )),
+        _ => Ok(()),
+    };
+    let made = room.authority.first_admin(Some(&users), name.as_deref(), password, Cost::default(), say);
+    let made = made.await.map_err(|e| {
         Failure::Other(format!(
             "cannot make the first administrator: {e} (HYPERGLOT_ADMIN_USER and HYPERGLOT_ADMIN_PASSWORD say who it is)"
         ))
     })?;
-    match made {
-        FirstAdmin::Present => {}
-        FirstAdmin::Given { name } => say::notice(format_args!(
+    if let FirstAdmin::Given { name } = made {
+        say::notice(format_args!(
             "made the administrator {name} with the password from HYPERGLOT_ADMIN_PASSWORD"
-        )),
-        FirstAdmin::Generated { name, password } => {
-            let said = say::once(format_args!(
-                "made the administrator {name} with the password {}  (shown this once)",
-                password.expose()
-            ));
-            if let Err(e) = said {
-                // Nobody will ever know this password: the next start makes another.
-                let left = fs::remove_file(&file).err().map(|e| format!(" (and {}: {e})", file.display()));
-                return Err(Failure::Other(format!(
-                    "the new administrator's password cannot be printed: {e}; give standard output, or \
-                     HYPERGLOT_ADMIN_PASSWORD{}",
-                    left.unwrap_or_default()
-                )));
-            }
-        }
+        ));
     }
-    Guard::new(users, settings, Arc::clone(clock), ids).map_err(Failure::other)
+    Ok(())
 }
 
 fn default_fronts() -> Vec<FrontConfig> {
@@ -177,13 +233,15 @@ fn default_fronts() -> Vec<FrontConfig> {
     vec![front(ViewKind::Fleet, 8443), front(ViewKind::Host, 8444)]
 }
 
-async fn serve_status(agent: &Arc<Agent>, fronts: &Arc<Fronts>) -> Result<(), Failure> {
+/// Answers `hyperglot status`.
+pub async fn serve_status(agent: &Arc<Agent>, fronts: &Arc<Fronts>) -> Result<(), Failure> {
     let (agent, fronts) = (Arc::clone(agent), Arc::clone(fronts));
     let bus = Arc::clone(&agent.bus);
     status::serve(bus, move || agent.status(fronts.status())).await.map_err(Failure::other)
 }
 
-fn announce(agent: &Agent, fronts: &Fronts, late: &[&FrontConfig]) {
+/// Says on standard output what is there.
+pub fn announce(agent: &Agent, fronts: &Fronts, late: &[&FrontConfig]) {
     for target in agent.targets() {
         let state = if target.connected { "connected" } else { "not responding" };
         say::notice(format_args!("target {} ({}) {state}", target.name, target.protocol));
@@ -198,28 +256,12 @@ fn announce(agent: &Agent, fronts: &Fronts, late: &[&FrontConfig]) {
         say::notice(format_args!("{} {} view on {scheme}://{}", front.protocol, front.view, front.listen));
     }
     for front in late {
-        let host = front.host.as_deref().unwrap_or("the first answer of every target");
-        say::notice(format_args!("the host view on {} waits for {host}", front.listen));
+        let waits = match front.view {
+            ViewKind::Fleet => "the fleet view",
+            ViewKind::Host => "the host view",
+        };
+        let host = front.host.as_deref().unwrap_or("the first facts");
+        say::notice(format_args!("{waits} on {} waits for {host}", front.listen));
     }
     say::notice("ready");
-}
-
-/// SIGTERM, SIGINT.
-struct Stop {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Stop {
-    fn new() -> Result<Stop, Failure> {
-        let on = |kind| signal(kind).map_err(Failure::other);
-        Ok(Stop { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
-    }
-
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }

@@ -23,8 +23,6 @@ pub struct AgentAccount {
 pub struct AgentPermissions {
     /// Subjects it may publish to.
     pub publish: Vec<String>,
-    /// Subjects within these that it may not.
-    pub publish_not: Vec<String>,
     /// Subjects it may listen to.
     pub subscribe: Vec<String>,
 }
@@ -43,7 +41,6 @@ pub fn permissions(domain: &str, agent: &str) -> AgentPermissions {
             format!("inventory.{d}.{a}.>"),
             format!("inventory.{d}.*.*.snapshot"),
         ],
-        publish_not: vec![format!("service.{service}.ctl"), format!("service.{service}.join")],
         subscribe: vec![
             format!("agent.{d}.{a}.>"),
             format!("inventory.{d}.*.*.delta"),
@@ -59,8 +56,13 @@ pub fn inbox(agent: &str) -> String {
 }
 
 /// The name of a domain's engine in `service.<name>.<verb>`, as a token.
-pub fn engine_service(domain: &str) -> String {
+fn engine_service(domain: &str) -> String {
     escape(&format!("engine-{domain}"))
+}
+
+/// Where those who have a token ask to join.
+pub fn join_subject(domain: &str) -> String {
+    format!("service.{}.ask", escape(&format!("join-{domain}")))
 }
 
 /// The inbox of those who ask to join.
@@ -77,17 +79,16 @@ pub(super) fn render(domain: &str, agents: &[AgentAccount], join: (&str, &str)) 
     for agent in agents {
         let p = permissions(domain, &agent.name);
         text.push_str(&format!(
-            "      {{ nkey: \"{}\", permissions: {{ publish: {{ allow: {}, deny: {} }}, subscribe: {{ allow: {} }}, allow_responses: true }} }},\n",
+            "      {{ nkey: \"{}\", permissions: {{ publish: {{ allow: {} }}, subscribe: {{ allow: {} }}, allow_responses: true }} }},\n",
             agent.nkey,
             list(&p.publish),
-            list(&p.publish_not),
             list(&p.subscribe),
         ));
     }
     let (user, password) = join;
     text.push_str(&format!(
-        "      {{ user: \"{user}\", password: \"{password}\", permissions: {{ publish: {{ allow: [\"service.{}.join\"] }}, subscribe: {{ allow: [\"{JOIN_INBOX}.>\"] }} }} }},\n",
-        engine_service(domain),
+        "      {{ user: \"{user}\", password: \"{password}\", permissions: {{ publish: {{ allow: [\"{}\"] }}, subscribe: {{ allow: [\"{JOIN_INBOX}.>\"] }} }} }},\n",
+        join_subject(domain),
     ));
     text
 }
@@ -102,6 +103,6 @@ mod tests {
         assert!(p.publish.contains(&"inventory.lab.host=2Ea.>".to_owned()));
         assert!(p.subscribe.iter().all(|s| !s.starts_with("cmd") && s != "agent.lab.>"));
         assert!(p.publish.iter().all(|s| !s.starts_with("agent")));
-        assert_eq!(p.publish_not, ["service.engine-lab.ctl", "service.engine-lab.join"]);
+        assert_eq!(p.publish[1], "service.engine-lab.>");
     }
 }

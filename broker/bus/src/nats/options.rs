@@ -49,6 +49,8 @@ pub struct NatsOptions {
     pub inbox_prefix: String,
     /// How long the first connect may take.
     pub connect_within: Duration,
+    /// Whether a server that is not there yet is waited for in the background: the bus is `Disconnected` until then.
+    pub patient: bool,
     /// The certificate (PEM) to trust besides the machine's own; with it nothing is said without TLS.
     pub ca: Option<PathBuf>,
 }
@@ -63,6 +65,7 @@ impl NatsOptions {
             inbox_prefix: "_INBOX".to_owned(),
             connect_within: Duration::from_secs(5),
             ca: None,
+            patient: false,
         }
     }
 
@@ -75,6 +78,7 @@ impl NatsOptions {
             .connection_timeout(self.connect_within)
             .ping_interval(PING_EVERY)
             .reconnect_delay_callback(reconnect_delay);
+        let options = if self.patient { options.retry_on_initial_connect() } else { options };
         let options = match &self.ca {
             None => options,
             Some(ca) => options.require_tls(true).add_root_certificates(ca.clone()),

@@ -304,7 +304,7 @@ async fn an_agent_that_is_admitted_later_speaks_for_itself_only() {
     assert!(agent.subscribe(&exactly("_INBOX_a2.>"), 4).await.is_err());
     assert!(agent.subscribe(&exactly("cmd.>"), 4).await.is_err());
     for forbidden in
-        ["agent.default.a2.perform", "service.engine-default.ctl", "inventory.default.a2.facts.delta"]
+        ["agent.default.a2.perform", "service.control-default.ctl", "inventory.default.a2.facts.delta"]
     {
         agent.publish(&exact(forbidden), Headers::new(), "x".into()).await.ok();
         assert!(agent.flush().await.is_err(), "{forbidden}");
@@ -327,10 +327,10 @@ async fn the_one_who_joins_asks_one_question() {
     let dir = tempfile::tempdir().unwrap();
     let child = NatsChild::start(&config(dir.path()), &SystemIds).await.unwrap();
     let engine = NatsBus::connect(&child.options("engine")).await.unwrap();
-    let mut door = engine.serve(&exactly("service.engine-default.join"), 4).await.unwrap();
+    let mut door = engine.serve(&exactly("service.join-default.ask"), 4).await.unwrap();
     let guest =
         NatsBus::connect(&bus::child::join_options(&child.url(), child.join_password(), None)).await.unwrap();
-    let asked = ask(&guest, "service.engine-default.join");
+    let asked = ask(&guest, "service.join-default.ask");
     let answered = async {
         door.next().await.unwrap().reply(Headers::new(), "y".into()).await.unwrap();
     };

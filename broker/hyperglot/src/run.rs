@@ -1,0 +1,73 @@
+//! What every long-running role begins and ends with.
+
+use crate::{Failure, config::Config, find};
+use mapping::Bundle;
+use std::{
+    fs::{self, File, TryLockError},
+    os::unix::fs::DirBuilderExt,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+use store::FileStore;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long clients may take to finish what they began when the program is told to stop.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Makes `data_dir` and takes it for this process alone.
+pub fn own(data_dir: &Path) -> Result<File, Failure> {
+    let wrong = |e: std::io::Error| Failure::other(format!("data_dir = \"{}\": {e}", data_dir.display()));
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(wrong)?;
+    let lock = File::create(data_dir.join("lock")).map_err(wrong)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(Failure::other(format!(
+            "data_dir = \"{}\" is in use by another hyperglot: stop it, or give this one a data_dir of its own",
+            data_dir.display()
+        ))),
+        Err(TryLockError::Error(e)) => Err(wrong(e)),
+    }
+}
+
+/// The mapping files of the configuration.
+pub fn load(config: &Config) -> Result<Arc<Bundle>, Failure> {
+    let dir = find::mappings(config.mappings.as_deref()).map_err(Failure::Other)?;
+    let bundle = Bundle::load(&dir).map_err(|report| Failure::Mapping(format!("{report}")))?;
+    tracing::info!(dir = %dir.display(), hash = bundle.hash, "mappings loaded");
+    Ok(bundle)
+}
+
+/// A store, or why it cannot be used and what to do.
+pub fn open_store(path: &Path) -> Result<Arc<FileStore>, Failure> {
+    FileStore::open_or_create(path).map_err(|e| {
+        Failure::Other(format!(
+            "the store {} cannot be used: {e}. Nothing was changed. `hyperglot ctl repair {}` saves what can be read into a new \
+             file and keeps this one beside it",
+            path.display(),
+            path.display()
+        ))
+    })
+}
+
+/// SIGTERM, SIGINT.
+pub struct Stop {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    /// Listens for both.
+    pub fn new() -> Result<Stop, Failure> {
+        let on = |kind| signal(kind).map_err(Failure::other);
+        Ok(Stop { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the next of them.
+    pub async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
