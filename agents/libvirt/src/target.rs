@@ -272,8 +272,7 @@ impl Target for Libvirt {
         call.script.as_ref().map_or(Ok(()), |script| edit::takes(&procedure, script))?;
         let mut args = call.args.clone();
         let connection = self.connection(deadline).await?;
-        let api = Api { connection: connection.clone(), patience: self.config.patience };
-        let editing = Editing::new(self, api, object, deadline)?;
+        let editing = Editing::new(self, connection.clone(), object, deadline)?;
         editing.names_free(call).await?;
         if let Some(script) = &call.script {
             let document = editing.argument(call, script).await?;
@@ -290,7 +289,7 @@ impl Target for Libvirt {
             None => sent.await,
         };
         answer.map_err(|e| fault::lift(self.reader.tables(), e))?;
-        editing.released(call, deadline).await?;
+        editing.released(call).await?;
         self.reread_others(object, call, deadline).await;
         Ok(Value::Absent)
     }
@@ -302,8 +301,7 @@ impl Target for Libvirt {
         deadline: Instant,
     ) -> Result<Option<bool>, TargetError> {
         let connection = self.connection(deadline).await?;
-        let api = Api { connection, patience: self.config.patience };
-        Editing::new(self, api, object, deadline)?.effective(call).await
+        Editing::new(self, connection, object, deadline)?.effective(call).await
     }
 
     async fn reread(&self, id: ObjectId, deadline: Instant) -> Result<Revision, TargetError> {

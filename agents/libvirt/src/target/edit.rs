@@ -23,6 +23,7 @@ use crate::{
     native::{
         api::{Api, EXISTS, Handle, NO_DOMAIN},
         call::CallError,
+        connection::Connection,
     },
 };
 use lane::{NativeCall, TargetError};
@@ -111,9 +112,10 @@ pub(super) fn takes(procedure: &Procedure, script: &Script) -> Result<(), Target
 /// Questions about one domain.
 pub(super) struct Editing<'a> {
     target: &'a Libvirt,
-    api: Api,
+    connection: Connection,
     names: Names,
     object: ObjectId,
+    deadline: Instant,
 }
 
 impl<'a> Editing<'a> {
@@ -123,15 +125,19 @@ impl<'a> Editing<'a> {
     /// The host has never been read.
     pub(super) fn new(
         target: &'a Libvirt,
-        api: Api,
+        connection: Connection,
         object: ObjectId,
         deadline: Instant,
     ) -> Result<Editing<'a>, TargetError> {
         let names = target.reader.known_names();
         let names =
             names.ok_or_else(|| TargetError::Unreachable("the host has not been read yet".to_owned()))?;
-        let patience = deadline.saturating_duration_since(Instant::now());
-        Ok(Editing { target, api: Api { patience, ..api }, names, object })
+        Ok(Editing { target, connection, names, object, deadline })
+    }
+
+    fn api(&self) -> Api {
+        let patience = self.deadline.saturating_duration_since(Instant::now());
+        Api { connection: self.connection.clone(), patience }
     }
 
     fn scripting(&self) -> Scripting<'_> {
@@ -140,7 +146,7 @@ impl<'a> Editing<'a> {
     }
 
     async fn domain(&self, uuid: Uuid) -> Result<Option<Handle>, TargetError> {
-        self.api.domain(uuid).await.map_err(|e| unasked(self.target, e))
+        self.api().domain(uuid).await.map_err(|e| unasked(self.target, e))
     }
 
     async fn present(&self) -> Result<Handle, TargetError> {
@@ -157,7 +163,7 @@ impl<'a> Editing<'a> {
     }
 
     async fn document(&self, dom: &Handle, flags: u32) -> Result<Arc<str>, TargetError> {
-        self.api.domain_document(dom, flags).await.map_err(|e| unasked(self.target, e))
+        self.api().domain_document(dom, flags).await.map_err(|e| unasked(self.target, e))
     }
 
     /// The text that the script's argument takes; `None`: the whole document says it already, so there is nothing to send.
@@ -235,7 +241,7 @@ impl<'a> Editing<'a> {
         if let Some(name) = get(self.target.reader.inventory().schema(), &want, "name").as_str() {
             self.unnamed(name, vm.uuid).await?;
         }
-        let asked = self.target.reader.host_answers(&self.api).await;
+        let asked = self.target.reader.host_answers(&self.api()).await;
         let answers = asked.map_err(|e| unasked(self.target, e))?;
         let offer = Offer::read(answers.capabilities.as_deref().unwrap_or_default());
         let schema = self.target.reader.inventory().schema();
@@ -286,7 +292,7 @@ impl<'a> Editing<'a> {
     }
 
     async fn unnamed(&self, name: &str, but: Uuid) -> Result<(), TargetError> {
-        let found = self.api.domain_named(name).await.map_err(|e| unasked(self.target, e))?;
+        let found = self.api().domain_named(name).await.map_err(|e| unasked(self.target, e))?;
         found.filter(|there| there.uuid != but).map_or(Ok(()), |there| Err(exists(&there)))
     }
 
@@ -327,12 +333,12 @@ impl<'a> Editing<'a> {
     ///
     /// # Errors
     /// The guest still has the device, or nobody can tell.
-    pub(super) async fn released(&self, call: &NativeCall, deadline: Instant) -> Result<(), TargetError> {
+    pub(super) async fn released(&self, call: &NativeCall) -> Result<(), TargetError> {
         let takes = call.script.is_some() && &*call.call == "DomainDetachDeviceFlags";
         if !takes || flags(call) == AFFECT_CONFIG {
             return Ok(());
         }
-        let until = deadline.min(Instant::now() + LET_GO);
+        let until = self.deadline.min(Instant::now() + LET_GO);
         while self.effective(call).await? == Some(false) {
             if Instant::now() >= until {
                 return Err(TargetError::Failed {
@@ -390,7 +396,7 @@ impl<'a> Editing<'a> {
                 let Some(record) = reader.inventory().record(volume) else { return Ok(Some(true)) };
                 let key = get(reader.inventory().schema(), &record, "key");
                 let Some(key) = key.as_str().filter(|_| reader.holds(volume)) else { return Ok(None) };
-                let there = self.api.volume_exists(key).await.map_err(|e| unasked(self.target, e))?;
+                let there = self.api().volume_exists(key).await.map_err(|e| unasked(self.target, e))?;
                 Ok(Some(!there))
             }
             _ => Ok(None),

@@ -269,14 +269,26 @@ async fn another_driver_takes_the_same_commands() {
     let renamed = commands.ask("RenameVm", vm, &[("name", Value::str("renamed"))]).await;
     assert!(matches!(renamed, Outcome::Done { .. }), "{renamed:?}");
     let made = ObjectId::derived(Kind::Vm, &["made"]);
-    let fields =
-        [("name", Value::str("made")), ("memory_bytes", Value::Int(1 << 30)), ("cpu_count", Value::Int(1))];
+    let only = |kind| *commands.bench.inventory.ids(kind).first().unwrap();
+    let (network, pool) = (only(Kind::Network), only(Kind::StoragePool));
+    let nic = commands.part("Nic", &[("network_id", Value::Ref(network))]);
+    let medium = [("path", Value::str("a/b.iso")), ("storage_pool_id", Value::Ref(pool))];
+    let fields = [
+        ("name", Value::str("made")),
+        ("memory_bytes", Value::Int(1 << 30)),
+        ("cpu_count", Value::Int(1)),
+        ("nics", Value::list([nic])),
+        ("cdroms", Value::list([commands.part("Cdrom", &medium)])),
+    ];
     let host = commands.bench.target.host().unwrap();
     let body =
         [("vm_id", Value::Ref(made)), ("host_id", Value::Ref(host)), ("vm", commands.part("Vm", &fields))];
     let outcome = commands.create(ObjectId::derived(Kind::Folder, &["vms"]), &body).await;
     assert!(matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
     assert_eq!(commands.bench.field(made, "accelerator"), Value::str("test"));
+    assert_eq!(commands.column(made, "nics", "network_id"), [Value::Ref(network)]);
+    assert_eq!(commands.column(made, "cdroms", "path"), [Value::str("/default-pool/a/b.iso")]);
+    assert_eq!(commands.column(made, "cdroms", "storage_pool_id"), [Value::Ref(pool)]);
     for vm in [vm, made] {
         let gone = commands.ask("DestroyVm", vm, &[]).await;
         assert!(matches!(gone, Outcome::Done { .. }), "{gone:?}");
