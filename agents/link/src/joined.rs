@@ -12,7 +12,7 @@ use crate::{
     journal::{self, Journal},
     keep::ids::Lender,
     limits,
-    outbox::{Backlog, Pump},
+    outbox::{self, Backlog, Pump},
     presence::Presence,
     remote::{self, Remote, SealKey},
     router::{self, Replica, Router, end_task},
@@ -102,6 +102,7 @@ impl Joined {
         let check = Check::new(&d.domain, d.engine_key.clone());
         let grants = Grants::new(&d.agent, check, Arc::clone(&d.clock));
         let backlog = Backlog::open(&d.store).await?;
+        let outbox = outbox::name(&d.store, d.epoch, d.clock.now_ms(), &*d.ids).await?;
         let journal = Journal::open(journal::Deps {
             store: Arc::clone(&d.store),
             epoch: d.epoch,
@@ -144,7 +145,8 @@ impl Joined {
             me: d.me,
         };
         let (engine, presence) = (d.engine, d.presence);
-        let pump = Pump::new(d.store, d.epoch, Arc::clone(&backlog), Arc::clone(&engine), presence.clone());
+        let pump =
+            Pump::new(outbox, d.store, d.epoch, Arc::clone(&backlog), Arc::clone(&engine), presence.clone());
         let empty = pump.empty();
         let stop = CancellationToken::new();
         Ok(Joined {

@@ -21,10 +21,11 @@ use std::{
 };
 use store::{
     Epoch, Store, StoreError,
+    leases::{Lease, LeaseError, Leases},
     outbox::{Item, Outbox, What},
 };
 use tokio::sync::{Notify, watch};
-use union::pb;
+use union::{Ids, pb};
 
 /// How much waits to be handed in.
 #[derive(Debug, Default)]
@@ -79,9 +80,36 @@ impl Backlog {
     }
 }
 
+/// Under which the name of an outbox is kept; no target can be called so.
+const NAME: &str = "\u{1f}outbox";
+
+/// The name of the outbox in `store`: made with the first look, and kept as long as the store is.
+///
+/// # Errors
+/// The store's.
+pub async fn name(
+    store: &Arc<dyn Store>,
+    epoch: Epoch,
+    now_ms: i64,
+    ids: &dyn Ids,
+) -> Result<String, StoreError> {
+    let leases = Leases::new(Arc::clone(store));
+    if let Some(known) = leases.get(NAME).await? {
+        return Ok(known.owner.to_string());
+    }
+    let owner = ids.uuid().to_string();
+    let lease = Lease { target: NAME.into(), owner: Arc::from(&*owner), epoch: 1, at_ms: now_ms };
+    match leases.see(&lease, epoch).await {
+        Ok(()) => Ok(owner),
+        Err(LeaseError::Over { highest, .. }) => Ok(highest.owner.to_string()),
+        Err(LeaseError::Store(error)) => Err(error),
+    }
+}
+
 /// Hands in an outbox.
 #[derive(Debug)]
 pub struct Pump {
+    name: String,
     outbox: Outbox,
     epoch: Epoch,
     backlog: Arc<Backlog>,
@@ -91,8 +119,9 @@ pub struct Pump {
 }
 
 impl Pump {
-    /// A pump for the outbox in `store`.
+    /// A pump for the outbox in `store`, which is called `name`.
     pub fn new(
+        name: String,
         store: Arc<dyn Store>,
         epoch: Epoch,
         backlog: Arc<Backlog>,
@@ -100,7 +129,7 @@ impl Pump {
         presence: Presence,
     ) -> Pump {
         let outbox = Outbox::new(store);
-        Pump { outbox, epoch, backlog, engine, presence, empty: watch::Sender::new(false) }
+        Pump { name, outbox, epoch, backlog, engine, presence, empty: watch::Sender::new(false) }
     }
 
     /// Whether the engine has everything, as of the pump's last look.
@@ -151,7 +180,13 @@ impl Pump {
         self.empty.send_replace(false);
         let seqs: Vec<u64> = items.iter().map(|item| item.seq).collect();
         let verb = Verb::Service(Service::Outbox);
-        let taken = ask::<pb::Taken>(&*self.engine, &verb, &pb::Handed { items }, limits::LONG).await;
+        let taken = ask::<pb::Taken>(
+            &*self.engine,
+            &verb,
+            &pb::Handed { items, outbox: self.name.clone() },
+            limits::LONG,
+        )
+        .await;
         let taken = taken.map_err(|e| e.to_string())?.seq;
         if seqs.first().is_none_or(|first| taken < *first) {
             return Err(format!("the engine has taken up to {taken}, {last} were offered"));

@@ -16,9 +16,15 @@ use union::{
     pb,
 };
 
+/// The name of an outbox, bytes.
+const OUTBOX_NAME: usize = 64;
+
 impl Engine {
     /// Takes the entries of an agent's outbox; the number of the last one taken comes back.
     pub(crate) async fn take_in(&self, from: &str, handed: pb::Handed) -> Result<pb::Taken, Cause> {
+        if handed.outbox.len() > OUTBOX_NAME {
+            return Err(Cause::new(Code::InvalidArgument, "the name of an outbox is too long"));
+        }
         if handed.items.len() > self.deps.limits.handed {
             let (count, most) = (handed.items.len(), self.deps.limits.handed);
             return Err(Cause::new(
@@ -32,7 +38,9 @@ impl Engine {
                 format!("the engine's store did not take the outbox of {from}: {error}"),
             )
         };
-        let mut last = self.inbox.last(from).await.map_err(store)?;
+        // Each outbox counts for itself.
+        let outbox = format!("{from}\u{1f}{}", handed.outbox);
+        let mut last = self.inbox.last(&outbox).await.map_err(store)?;
         for item in &handed.items {
             if item.seq <= last {
                 continue;
@@ -46,7 +54,7 @@ impl Engine {
             if let Some(record) = self.witnessed(from, item) {
                 audit::stage(&mut effects, &record);
             }
-            match self.inbox.take(from, item.seq, effects, self.deps.epoch).await.map_err(store)? {
+            match self.inbox.take(&outbox, item.seq, effects, self.deps.epoch).await.map_err(store)? {
                 Taken::Now | Taken::Before => last = item.seq,
                 Taken::Gap { .. } => break,
             }

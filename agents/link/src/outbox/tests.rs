@@ -9,7 +9,10 @@ use store::{Blob, outbox};
 fn pump(world: &World) -> (Pump, Arc<Backlog>) {
     let store: Arc<dyn Store> = Arc::new(world.store.clone());
     let backlog = Arc::clone(&world.joined.backlog);
-    (Pump::new(store, E, Arc::clone(&backlog), world.engine.clone(), world.presence.clone()), backlog)
+    (
+        Pump::new("o1".into(), store, E, Arc::clone(&backlog), world.engine.clone(), world.presence.clone()),
+        backlog,
+    )
 }
 
 async fn add(world: &World, n: u8, bytes: usize) {
@@ -113,4 +116,15 @@ async fn a_message_is_never_too_large() {
     let heard: Vec<pb::Handed> = world.engine.heard("outbox");
     let last = heard.last().unwrap().items.last().unwrap();
     assert_eq!((last.what, &*last.body), (3, &[7_u8][..]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outbox_has_one_name_as_long_as_its_store() {
+    use union::clock::SeededIds;
+    let store: Arc<dyn Store> = Arc::new(store::MemoryStore::new());
+    let ids = SeededIds::new(1);
+    let one = name(&store, E, 1, &ids).await.unwrap();
+    assert_eq!(name(&store, E, 1, &ids).await.unwrap(), one);
+    let other: Arc<dyn Store> = Arc::new(store::MemoryStore::new());
+    assert_ne!(name(&other, E, 1, &ids).await.unwrap(), one);
 }
