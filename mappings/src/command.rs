@@ -26,6 +26,7 @@ pub(crate) mod effect;
 mod lift;
 mod plan;
 pub(crate) mod read;
+mod read_edit;
 mod read_effect;
 mod read_rows;
 

@@ -200,11 +200,19 @@ impl Effect {
 
     /// The slots of the object that lowering looks at.
     pub fn reads(&self) -> SlotSet {
+        self.programs().fold(SlotSet::EMPTY, |set, p| set.union(p.reads.object))
+    }
+
+    /// The slots of the command that lowering looks at.
+    pub(crate) fn looks_at(&self) -> SlotSet {
+        self.programs().fold(SlotSet::EMPTY, |set, p| set.union(p.reads.command))
+    }
+
+    fn programs(&self) -> impl Iterator<Item = &Program> {
         let steps = self.steps.iter().flat_map(|step| {
             step.when.iter().chain(&step.each).chain(&step.on).chain(step.calls().flat_map(Call::programs))
         });
         let rest = self.refuses.iter().map(|r| &r.when).chain(self.own.iter().map(|own| &own.value));
-        let programs = steps.chain(rest).chain(&self.appears).chain(&self.vanishes);
-        programs.fold(SlotSet::EMPTY, |set, p| set.union(p.reads.object))
+        steps.chain(rest).chain(&self.appears).chain(&self.vanishes)
     }
 }

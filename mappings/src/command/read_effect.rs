@@ -11,7 +11,7 @@ use crate::{
     data::{Fields, Item, Node, Table},
     flow::{Flow, Shape},
     report::{Span, did_you_mean},
-    table::Placed,
+    table::{Placed, placed},
 };
 use std::sync::Arc;
 use union::{
@@ -44,6 +44,7 @@ impl<'a> Reading<'a> {
         let refuses = fields.array("refuse", self.findings);
         let raw = fields.array("step", self.findings);
         let own = fields.table("own", self.findings);
+        let left = fields.table("left", self.findings);
         fields.finish(self.findings);
         let message = self.verb(&(name.clone(), span))?;
         let schema = message.command.clone()?;
@@ -72,7 +73,7 @@ impl<'a> Reading<'a> {
         let refuses = refuses.iter().filter_map(|item| self.refuse(item, &stand)).collect();
         let steps = raw.iter().filter_map(|item| self.step(item, &stand)).collect();
         let own = own.map(|own| self.own(own, &stand)).unwrap_or_default();
-        Some(Effect {
+        let effect = Effect {
             verb: name.clone(),
             on: schema.on,
             refused,
@@ -86,7 +87,35 @@ impl<'a> Reading<'a> {
             own,
             appears,
             vanishes,
-        })
+        };
+        self.left(&effect, left, message, span);
+        Some(effect)
+    }
+
+    /// Every field of the command is looked at, or left out with a reason.
+    fn left(&mut self, effect: &Effect, left: Option<&Table>, message: &'a MessageSchema, span: Span) {
+        let looked = effect.looks_at();
+        for entry in left.map_or(&[][..], |t| &t.entries) {
+            placed(&entry.value, "the reason", self.findings);
+            let Some(field) = self.field(message, &entry.key, entry.key_span) else { continue };
+            if looked.contains(field.slot) {
+                let text = format!("`{}` is looked at, and so it is not left out", entry.key);
+                self.findings.error(entry.key_span, text);
+            }
+        }
+        // Steps that could not be read are reported already.
+        if effect.refused.is_some() || effect.emulated.is_some() || self.findings.failed() {
+            return;
+        }
+        for field in &message.fields {
+            let said = left.is_some_and(|t| t.get(&field.name).is_some());
+            if !said && !looked.contains(field.slot) && Some(field.slot) != effect.object_slot {
+                let text =
+                    format!("[effect.{}] does not look at `{}` of the command", effect.verb, field.name);
+                let help = "use it, refuse it, or say under `left` why it does not matter".to_owned();
+                self.findings.error_help(span, text, Some(help));
+            }
+        }
     }
 
     /// An expression that names one object.
