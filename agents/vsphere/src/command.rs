@@ -15,7 +15,7 @@ use crate::{
 use mapping::{CommandMap, LiftError, NativeArgs, NativeRef, NativeValue, Reader, Resolve};
 use std::sync::Arc;
 use union::{
-    Command, CommandId, Kind, ObjectId, Origin, Record,
+    Command, CommandId, Kind, ObjectId, Origin, Record, Value,
     command::{Cause, Code, Outcome},
     schema::CommandSchema,
 };
@@ -88,13 +88,17 @@ pub(crate) fn submit(call: &Call<'_>, wanted: Wanted<'_>, reply: lane::Reply) ->
     let session = call.session()?;
     let front = call.front;
     let fault = |cause: Cause| front.fault_of(&cause, &call.this);
-    let named = |cause: Cause| {
-        let body = Some(&wanted.body);
-        fault(permission::named(&front.catalog, cause, wanted.verb, body, wanted.object))
-    };
-    let class = wanted.schema.class;
+    // What a command names several of is acted on as much as the object it is sent to.
+    let acted_on = [wanted.object].into_iter().chain(listed(&wanted.body));
     let tree = permission::Above(&front.catalog);
-    session.pass.authorize(wanted.verb, class, wanted.object, &tree, front.clock.now_ms()).map_err(named)?;
+    for object in acted_on {
+        session
+            .pass
+            .authorize(wanted.verb, wanted.schema.class, object, &tree, front.clock.now_ms())
+            .map_err(|c| {
+                fault(permission::named(&front.catalog, c, wanted.verb, Some(&wanted.body), object))
+            })?;
+    }
     let now = front.clock.now_ms();
     let command = Command {
         id: CommandId(front.ids.ordered_uuid(now)),
@@ -112,6 +116,15 @@ pub(crate) fn submit(call: &Call<'_>, wanted: Wanted<'_>, reply: lane::Reply) ->
         },
     };
     front.commands.submit(command, reply).map_err(fault)
+}
+
+/// The objects in the lists of a command.
+fn listed(body: &Record) -> impl Iterator<Item = ObjectId> {
+    let lists = body
+        .slots()
+        .iter()
+        .filter_map(|value| if let Value::List(items) = value { Some(items) } else { None });
+    lists.flat_map(|items| items.iter().filter_map(Value::as_ref_id))
 }
 
 /// The fault of a call that cannot be lifted.

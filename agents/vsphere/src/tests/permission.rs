@@ -47,6 +47,7 @@ async fn a_scope_limits_what_is_seen_and_done() {
     assert_eq!((find("Datacenter/vm/web01").await, find("Datacenter/vm/db01").await), (1, 0));
     assert_eq!((find("Datacenter/vm").await, find("Datacenter/network/default").await), (1, 0));
     let native = |id| rig.front.catalog.reference(id).unwrap().id.to_string();
+    let web_id = web;
     let (web, db) = (native(web), native(db));
     let read = |vm: String| {
         let (rig, cookie) = (&rig, &cookie);
@@ -72,9 +73,24 @@ async fn a_scope_limits_what_is_seen_and_done() {
     let granted = rig.call(Some(&cookie), "HasPrivilegeOnEntities", manager, &arguments).await;
     assert_eq!(granted.texts("isGranted"), ["true", "false", "true", "false"], "{}", granted.body);
     assert_eq!(rig.call(Some(&cookie), "PowerOffVM_Task", this, "").await.status, 200);
+    // Who may move things in one place may not fetch them from another.
+    let folder = find_folder(&rig);
+    let mover = vec![scope(&folder.to_string(), &["Read"]), scope(&web_id.to_string(), &["MoveIntoFolder"])];
+    rig.engine.users.lock().insert("mover".into(), mover);
+    let (mover, folder) = (rig.login("mover").await, native(folder));
+    let list = format!("<list type=\"VirtualMachine\">{web}</list>");
+    let refused = rig.call(Some(&mover), "MoveIntoFolder_Task", ("Folder", &folder), &list).await;
+    assert_eq!((refused.fault(), refused.text("object")), ("NoPermission".to_owned(), folder));
     let nobody = rig.login("nobody").await;
     let root = ("Folder", "group-d1");
     assert_eq!(rig.call(Some(&nobody), "Fetch", root, "<prop>name</prop>").await.fault(), "NoPermission");
+}
+
+/// The folder that machines lie in.
+fn find_folder(rig: &Rig) -> union::ObjectId {
+    let inventory = rig.front.catalog.inventory();
+    let slot = inventory.schema().slot(Kind::Vm, "folder_id").unwrap();
+    inventory.record(inventory.ids(Kind::Vm)[0]).unwrap().get(slot).as_ref_id().unwrap()
 }
 
 #[tokio::test]
@@ -86,4 +102,27 @@ async fn a_revoked_session_is_none() {
     let read = rig.call(Some(&cookie), "Fetch", ("Folder", "group-d1"), "<prop>name</prop>").await;
     assert_eq!(read.fault(), "NotAuthenticated");
     assert_eq!(rig.front.sessions.list().len(), 0);
+}
+
+#[tokio::test]
+async fn a_session_comes_back_after_the_front_forgot_it() {
+    let rig = Rig::fleet();
+    let cookie = rig.login("admin").await;
+    let read = |cookie: &str| {
+        let (rig, cookie) = (&rig, cookie.to_owned());
+        async move { rig.call(Some(&cookie), "Fetch", ("Folder", "group-d1"), "<prop>name</prop>").await }
+    };
+    let view =
+        "<container type=\"Folder\">group-d1</container><type>Folder</type><recursive>true</recursive>";
+    let made = rig.call(Some(&cookie), "CreateContainerView", ("ViewManager", "ViewManager"), view).await;
+    let view = made.text("returnval");
+    assert_eq!(rig.front.sessions.forget_all(), 1, "as at a restart, or at another front");
+    assert_eq!(read(&cookie).await.text("returnval"), "Datacenters");
+    assert_eq!(rig.front.sessions.list().len(), 1);
+    let gone = rig.call(Some(&cookie), "DestroyView", ("ContainerView", &view), "").await;
+    assert_eq!(gone.fault(), "ManagedObjectNotFound", "views are the front's and died with it");
+    assert_eq!(rig.call(Some(&cookie), "Logout", ("SessionManager", "SessionManager"), "").await.status, 200);
+    assert_eq!(read(&cookie).await.fault(), "NotAuthenticated");
+    let forged = cookie.replace("vmware_soap_session=\"0", "vmware_soap_session=\"f");
+    assert_eq!(read(&forged).await.fault(), "NotAuthenticated");
 }
