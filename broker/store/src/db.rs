@@ -41,6 +41,17 @@ pub(crate) fn guarded<T>(name: &str, f: impl FnOnce() -> Result<T, StoreError>) 
     catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|_| Err(file_corrupt(name, "its pages make no sense")))
 }
 
+/// Gives up a database. After a panic in one of its pages its own end panics too.
+fn shut<D>(name: &str, db: D) {
+    let end = || {
+        drop(db);
+        Ok(())
+    };
+    if let Err(error) = guarded(name, end) {
+        tracing::error!(store = name, %error, "the file was not closed as it should be; the next start verifies it");
+    }
+}
+
 fn file_corrupt(name: &str, what: &str) -> StoreError {
     StoreError::Corrupt { table: "file", key: name.to_owned(), what: what.to_owned() }
 }
@@ -275,7 +286,9 @@ fn verify(medium: &dyn Medium) -> Result<u64, StoreError> {
             Err(e) => return Err(lift(&name, e)),
         }
         commit_number(&name, &db)
-    })?;
+    });
+    shut(&name, db);
+    let commit = commit?;
     if commit < witness {
         let what = format!("it is at commit {commit} and had been at {witness}");
         return Err(file_corrupt(&name, &what));
@@ -309,7 +322,13 @@ impl Db {
         let opened = verify(&*self.medium).and_then(|witness| {
             let backend = open_medium(&*self.medium)?;
             let db = guarded(&name, || build(&name, Part(Arc::clone(&backend))))?;
-            let commit = guarded(&name, || commit_number(&name, &db))?;
+            let commit = match guarded(&name, || commit_number(&name, &db)) {
+                Ok(commit) => commit,
+                Err(error) => {
+                    shut(&name, db);
+                    return Err(error);
+                }
+            };
             if commit > witness {
                 medium::write_witness(&*backend, commit).map_err(|e| io_error(&name, &e))?;
             }
@@ -416,7 +435,7 @@ impl Db {
         let Some(mut db) = self.shared.state.write().db.take() else { return };
         for _ in 0..READERS_MS {
             match Arc::try_unwrap(db) {
-                Ok(last) => return drop(last),
+                Ok(last) => return shut(&self.shared.name, last),
                 Err(shared) => db = shared,
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -438,7 +457,7 @@ impl Db {
 
     pub(crate) fn close(&mut self) {
         let mut state = self.shared.state.write();
-        state.db = None;
+        shut(&self.shared.name, state.db.take());
         state.health = Health::Closed;
         self.backend = None;
     }

@@ -51,12 +51,14 @@ fn a_flipped_bit_or_a_cut_is_refused_or_harmless() {
                     bytes[at] ^= 1 << bit;
                     format!("bit {bit} of byte {at}")
                 };
-                match Direct::open(&TestMedium::holding(bytes)) {
-                    Ok(store) => {
-                        if store.states.lock()[0] != expected {
-                            wrong.push(what);
-                        }
-                    }
+                let opened = std::panic::catch_unwind(|| {
+                    let store = Direct::open(&TestMedium::holding(bytes))?;
+                    let right = store.states.lock()[0] == expected;
+                    Ok::<_, StoreError>(right)
+                });
+                match opened.unwrap_or(Err(StoreError::Closed)) {
+                    Ok(true) => {}
+                    Ok(false) => wrong.push(what),
                     Err(StoreError::Corrupt { .. } | StoreError::Truncated { .. }) => {
                         refused.fetch_add(1, Ordering::Relaxed);
                     }
