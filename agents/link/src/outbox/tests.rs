@@ -72,7 +72,8 @@ async fn a_lost_answer_hands_in_again() {
     let (pump, _) = pump(&world);
     world.presence.here(1);
     // It takes them, and nobody hears.
-    let body = pb::Handed { items: vec![pb::HandedItem { seq: 1, what: 2, body: vec![1], grant: None }] };
+    let items = vec![pb::HandedItem { seq: 1, what: 2, body: vec![1], grant: None }];
+    let body = pb::Handed { items, outbox: "o1".into() };
     ask::<pb::Taken>(&*world.engine, &Verb::Service(Service::Outbox), &body, limits::SHORT).await.unwrap();
     pump.hand().await.unwrap();
     assert_eq!(*taken.lock(), [(1, 1), (2, 2)]);
