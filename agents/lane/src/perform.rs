@@ -137,6 +137,14 @@ async fn attempt(work: &Work<'_>, known: bool) -> Result<Outcome, Cause> {
 /// What a plan of the engine's needs before it is performed; an outcome if there is nothing to perform.
 async fn planned(work: &Work<'_>, plan: &Plan, may_be_so: bool) -> Result<Option<Outcome>, Cause> {
     let (owner, command) = (work.owner, &*work.run.command);
+    for step in plan.steps.iter().filter(|step| step.object != command.object) {
+        owner.uncontested(step.object)?;
+        if plan.appears != Some(step.object) && !work.target.holds(step.object) {
+            let message =
+                format!("{}, which the plan is also about, is not on {}", step.object, work.target.name());
+            return Err(Cause::new(Code::NotFound, message));
+        }
+    }
     let held = work.target.holds(command.object);
     let revision =
         if held { work.reread().await.map_err(|e| e.cause())? } else { owner.inventory.revision() };

@@ -498,3 +498,36 @@ async fn a_plan_that_waits_for_several_lanes_can_be_cancelled_and_lets_all_go() 
     assert_eq!(word(&behind.outcome().await), "failed");
     assert_eq!((w.owner.count(), w.owner.lanes.lock().lanes.len()), (0, 0));
 }
+
+static REACHED: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+
+#[tokio::test(start_paused = true)]
+async fn every_failpoint_is_passed() {
+    let first = union::fail::install(|name| {
+        REACHED.lock().insert(name);
+    });
+    assert!(first);
+    let w = plans([Act::Well, Act::No]);
+    w.reconfigure(plan([(vm(1), undone("Name", "web", "vm1")), (vm(1), call("Note", "x"))])).await;
+    let command = w.command("Reset", vm(1));
+    let plan = plan([(vm(1), call("Reset", ""))]);
+    let target = Arc::from("hyper");
+    let begun = crate::Unsettled { command, plan, sent: true, answered: 0, target };
+    for ticket in w.owner.recover(vec![begun]) {
+        ticket.outcome().await;
+    }
+    let reached = REACHED.lock();
+    assert_eq!(crate::POINTS.iter().find(|point| !reached.contains(**point)), None);
+    assert!(reached.iter().all(|point| crate::POINTS.contains(point)), "{reached:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_about_what_is_elsewhere_or_frozen_is_refused_whole() {
+    let w = plans([]);
+    let two = |other| plan([(vm(1), call("Name", "web")), (other, call("Name", "web"))]);
+    assert_eq!(code(&w.reconfigure(two(vm(7))).await), Code::NotFound);
+    let [first, second] = ["a", "b"].map(|name| inventory::Claims::new(&w.inventory, name));
+    assert!(first.take(vm(2)) && !second.take(vm(2)));
+    assert_eq!(code(&w.reconfigure(two(vm(2))).await), Code::InvalidState);
+    assert!(w.calls().is_empty());
+}
