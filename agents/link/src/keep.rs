@@ -5,6 +5,7 @@
 //! [`tasks`]     inventory::Tasks ─ keep ─▶ queue, one row a task ─▶ store; or with a command's intent, in its commit
 //! [`facts`]     inventory ─ observer ─▶ queue, each object once ─▶ store: last known facts (engine), first sights (agent)
 //! [`counters`]  Chronicle ─ reserve ─▶ store, a block ahead
+//! [`owned`]     the broker's own facts: engine ─▶ agents
 //! [`repair`]    a damaged store ─▶ a new file in its place, the damaged one beside it
 //! ```
 //!
@@ -17,6 +18,7 @@
 pub mod counters;
 pub mod facts;
 pub mod ids;
+pub mod owned;
 pub mod repair;
 pub mod tasks;
 #[cfg(test)]

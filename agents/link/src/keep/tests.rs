@@ -433,3 +433,45 @@ proptest! {
         })?;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn agents_show_what_the_engine_says() {
+    let hub = bus::MemoryHub::new();
+    let inventory = || Inventory::new(Schema::base(), 1, clock());
+    let (engine, far, near) = (inventory(), inventory(), inventory());
+    let template = slot(Kind::Vm, "template");
+    let shows = async |facts: &Arc<Inventory>, n: u128, value: Value| {
+        while facts.own(vm(n)).first().map(|(_, own)| own.clone()).unwrap_or_default() != value {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    engine.set_own(vm(1), vec![(template, true.into())]);
+    let publishing = tokio::spawn(super::owned::publish(
+        Arc::new(hub.connect(bus::Permissions::all())),
+        "d",
+        1,
+        Arc::clone(&engine),
+    ));
+    tokio::spawn(super::owned::follow(Arc::new(hub.connect(bus::Permissions::all())), "d", Arc::clone(&far)));
+    tokio::spawn(super::owned::pass(Arc::clone(&engine), Arc::clone(&near)));
+    for facts in [&far, &near] {
+        shows(facts, 1, true.into()).await;
+    }
+    engine.set_own(vm(2), vec![(slot(Kind::Vm, "trouble"), "on two".into())]);
+    for facts in [&far, &near] {
+        shows(facts, 2, "on two".into()).await;
+        assert_eq!(facts.contested(vm(2)).as_deref(), Some("on two"));
+    }
+    publishing.abort();
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(far.own(vm(1)).len(), 1, "it stays while the engine is away");
+    engine.set_own(vm(1), vec![(template, Value::Absent)]);
+    tokio::spawn(super::owned::publish(
+        Arc::new(hub.connect(bus::Permissions::all())),
+        "d",
+        2,
+        Arc::clone(&engine),
+    ));
+    shows(&far, 1, Value::Absent).await;
+    shows(&far, 2, "on two".into()).await;
+}
