@@ -125,7 +125,7 @@ pub async fn serve(
     domain: &str,
     agent: &str,
     engine: Public,
-    verifier: Verifier,
+    verifier: Arc<Verifier>,
     link: Arc<Link>,
 ) -> Result<Serving, BusError> {
     let mut requests = bus.serve(&Pattern::agent(domain, agent)?, limits::ANSWERED * 2).await?;

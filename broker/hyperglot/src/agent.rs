@@ -108,10 +108,20 @@ pub struct Agent {
     restored: Mutex<Vec<(CommandId, ObjectId)>>,
     keeper: Arc<TaskKeeper>,
     facts: Arc<FactKeeper>,
-    publishing: Mutex<Option<Publishing>>,
+    publishing: Mutex<Telling>,
     fleet: Mutex<Option<Local>>,
     _watching: ObserverGuard,
     _running: DropGuard,
+}
+
+/// Whether the bus is told.
+enum Telling {
+    /// The bus has not been there yet.
+    NotYet,
+    /// It is.
+    On(Publishing),
+    /// No more.
+    Over,
 }
 
 /// What an agent says of itself.
@@ -200,10 +210,6 @@ impl Agent {
         let joined = joined.await.map_err(Failure::other)?;
         let publisher =
             Publisher { bus: Arc::clone(&bus), domain: Arc::clone(&domain), agent: Arc::clone(&name) };
-        let publishing = publisher
-            .start(&inventory, incarnation, &chronicle, finder(&owner))
-            .await
-            .map_err(Failure::other)?;
         let running = CancellationToken::new();
         keep_running(&running, {
             let counters = counters.clone();
@@ -217,7 +223,7 @@ impl Agent {
             let (facts, clock) = (facts.clone(), clock.clone());
             async move { facts.run(|| clock.now_ms()).await }
         });
-        Ok(Arc::new(Agent {
+        let agent = Arc::new(Agent {
             domain,
             publisher,
             name,
@@ -236,11 +242,13 @@ impl Agent {
             restored: Mutex::new(restored),
             keeper,
             facts,
-            publishing: Mutex::new(Some(publishing)),
+            publishing: Mutex::new(Telling::NotYet),
             fleet: Mutex::default(),
             _watching: watching,
-            _running: running.drop_guard(),
-        }))
+            _running: running.clone().drop_guard(),
+        });
+        keep_running(&running, tell_bus(Arc::downgrade(&agent), incarnation));
+        Ok(agent)
     }
 
     /// Has the lanes find out what became of commands of an earlier life, then keeps in touch with the engine. Call it when the targets
@@ -333,7 +341,11 @@ impl Agent {
     fn tell_in_step(&self, told: &mut BTreeSet<String>) -> bool {
         let targets = self.targets();
         let publishing = self.publishing.lock();
-        let Some(publishing) = publishing.as_ref() else { return true };
+        let publishing = match &*publishing {
+            Telling::NotYet => return false,
+            Telling::On(publishing) => publishing,
+            Telling::Over => return true,
+        };
         for target in targets.iter().filter(|target| target.connected) {
             if told.insert(target.name.clone()) {
                 publishing.in_step(&target.name);
@@ -369,8 +381,8 @@ impl Agent {
 
     /// Tells the bus what it has not heard yet, then no more.
     pub async fn stop_publishing(&self) {
-        let publishing = self.publishing.lock().take();
-        if let Some(publishing) = publishing {
+        let publishing = std::mem::replace(&mut *self.publishing.lock(), Telling::Over);
+        if let Telling::On(publishing) = publishing {
             publishing.finish(&self.chronicle, LAST_WORDS).await;
         }
     }
@@ -384,6 +396,27 @@ impl Agent {
         if let Err(e) = self.facts.flush(self.clock.now_ms()).await {
             tracing::warn!(error = %e, "when the last objects were first seen was not kept");
         }
+    }
+}
+
+/// Tells the bus what there is, as soon as there is a bus.
+async fn tell_bus(agent: Weak<Agent>, incarnation: u64) {
+    loop {
+        let Some(agent) = agent.upgrade() else { return };
+        let finder = finder(&agent.owner);
+        let started = agent.publisher.start(&agent.inventory, incarnation, &agent.chronicle, finder).await;
+        match started {
+            Ok(publishing) => {
+                let mut telling = agent.publishing.lock();
+                if matches!(*telling, Telling::NotYet) {
+                    *telling = Telling::On(publishing);
+                }
+                return;
+            }
+            Err(e) => tracing::debug!(error = %e, "the bus is not told yet"),
+        }
+        drop(agent);
+        tokio::time::sleep(LOOK).await;
     }
 }
 

@@ -122,8 +122,13 @@ async fn serve(
     let bus = &agent.bus;
     let door = Arc::clone(&agent.joined.link);
     agent.connect(&config.targets).await?;
-    let serving = ::link::bus::serve(bus, &me.domain, &me.name, engine_key, verifier, door);
-    let _serving = serving.await.map_err(Failure::other)?;
+    let _serving = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(answer_engine(
+        Arc::clone(bus),
+        me.clone(),
+        engine_key,
+        verifier,
+        door,
+    )));
     let (told, domain, name) = (Arc::clone(bus), me.domain.clone(), me.name.clone());
     let _announcing = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
         if let Err(e) = ::link::follow::announce(told, &domain, &name).await {
@@ -135,6 +140,32 @@ async fn serve(
     let late = fronts.open(&config.fronts, with).await?;
     announce(agent, fronts, &late);
     fronts.open_late(late, with).await
+}
+
+/// Lets the engine ask, as soon as there is a bus, for as long as this is polled.
+async fn answer_engine(
+    bus: Arc<dyn Bus>,
+    me: AgentIdentity,
+    engine_key: Public,
+    verifier: Verifier,
+    door: Arc<::link::Link>,
+) {
+    let verifier = Arc::new(verifier);
+    loop {
+        let serving = ::link::bus::serve(
+            &bus,
+            &me.domain,
+            &me.name,
+            engine_key.clone(),
+            Arc::clone(&verifier),
+            Arc::clone(&door),
+        );
+        match serving.await {
+            Ok(_serving) => return std::future::pending().await,
+            Err(e) => tracing::debug!(error = %e, "the engine cannot ask yet"),
+        }
+        tokio::time::sleep(agent::LOOK).await;
+    }
 }
 
 async fn close(agent: &Agent, fronts: &Fronts) {
