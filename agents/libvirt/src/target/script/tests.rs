@@ -1,6 +1,6 @@
 //! Scripts against what documents say.
 
-use super::*;
+use super::{devices::letters, *};
 use crate::tests::bundle;
 use inventory::Put;
 use mapping::edit::Tree;
