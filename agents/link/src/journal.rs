@@ -196,10 +196,7 @@ impl Journal {
             object: Some(command.object),
             command: Some(command.id),
             verdict: Arc::from("allowed"),
-            detail: Blob(
-                format!("{} {} {}", command.origin.protocol, command.origin.view, command.origin.method)
-                    .into_bytes(),
-            ),
+            detail: Blob(guard::summary::of(command, &self.schema).into_bytes()),
         };
         let handing = Handing { grant, body: record.to_bytes() };
         Item { what: What::Audit, body: Blob(handing.encode_to_vec()), at_ms: record.at_ms }

@@ -319,8 +319,7 @@ impl Engine {
 
     /// What the audit chain says of a command before its effect.
     pub(crate) fn audit_of(&self, asked: &Asked, command: &Command, verdict: &str) -> audit::Record {
-        let origin = &command.origin;
-        let detail = format!("{} {} {}", origin.protocol, origin.view, origin.method);
+        let detail = guard::summary::of(command, self.schema());
         audit::Record { remote: Arc::clone(&asked.from), ..self.audit_record(command, verdict, &detail) }
     }
 
