@@ -12,14 +12,18 @@ use union::{Kind, ObjectId, Record, Slot, Value, command::Revision, pb::Connecti
 /// What is kept of one agent.
 #[derive(Debug, Default)]
 struct Agent {
-    /// Its objects, held or not, with the round in which each was last named.
-    objects: FxHashMap<ObjectId, u64>,
-    /// Counts the snapshots. What was last named in an earlier one waits for its target's word.
-    round: u64,
+    /// Its objects, held or not.
+    objects: FxHashSet<ObjectId>,
+    /// Those of them that it has not named since the last snapshot began: they wait for their target's word.
+    unnamed: FxHashSet<ObjectId>,
+    /// It has spoken in this life of the fleet.
+    heard: bool,
     /// A snapshot is coming in.
     syncing: bool,
-    /// The targets that have given all their facts in this round.
+    /// The targets that have given all their facts in this life of the agent.
     in_step: FxHashSet<Arc<str>>,
+    /// A snapshot or a target's word was complete: what is unnamed is to be judged anew.
+    judge: bool,
     /// How far it was heard, once its batch is whole.
     at: Revision,
     lost: bool,
@@ -58,14 +62,15 @@ impl Book {
     }
 
     pub(super) fn is_lost(&self, agent: &str) -> bool {
-        self.agents.get(agent).is_none_or(|agent| agent.lost || agent.round == 0)
+        self.agents.get(agent).is_none_or(|agent| agent.lost || !agent.heard)
     }
 
     pub(super) fn reset(&mut self, name: &Arc<str>) {
         let agent = self.agent(name);
-        agent.round += 1;
+        agent.heard = true;
         agent.syncing = true;
         agent.in_step.clear();
+        agent.unnamed.clone_from(&agent.objects);
     }
 
     /// What an agent says, in order.
@@ -77,7 +82,8 @@ impl Book {
                 Said::Gone(id) => self.gone(inner, name, id, &mut draft),
                 Said::At(at) => self.agent(name).at = at,
                 Said::InStep(target) => {
-                    self.agent(name).in_step.insert(target);
+                    let agent = self.agent(name);
+                    agent.judge |= agent.in_step.insert(target);
                 }
             }
         }
@@ -89,21 +95,20 @@ impl Book {
         let agent = self.agent(name);
         if std::mem::take(&mut agent.syncing) {
             agent.lost = false;
+            agent.judge = true;
         }
         let at = agent.at;
         self.prune(inner, name);
         inner.hear(name, at);
     }
 
-    /// What the targets in step have not named in this round is gone. What the others have not named does not respond.
+    /// What the targets in step have not named is gone. What the others have not named does not respond.
     fn prune(&mut self, inner: &Inner, name: &Arc<str>) {
         let agent = self.agent(name);
-        let round = agent.round;
-        let left = agent.objects.iter().filter(|(_, named)| **named != round);
-        let left: Vec<ObjectId> = left.map(|(id, _)| *id).collect();
-        if left.is_empty() {
+        if !std::mem::take(&mut agent.judge) || agent.unnamed.is_empty() {
             return;
         }
+        let left: Vec<ObjectId> = agent.unnamed.iter().copied().collect();
         let mut draft = Draft::default();
         for id in left {
             let target = self.target_of(inner, name, id);
@@ -129,7 +134,8 @@ impl Book {
 
     fn fact(&mut self, inner: &Inner, name: &Arc<str>, id: ObjectId, fact: Fact, draft: &mut Draft) {
         let agent = self.agent(name);
-        agent.objects.insert(id, agent.round);
+        agent.objects.insert(id);
+        agent.unnamed.remove(&id);
         let holder = inner.holders.read().of.get(&id).cloned();
         if holder.is_some_and(|holder| holder.agent != *name) {
             let rivals = self.rivals.entry(id).or_default();
@@ -166,9 +172,10 @@ impl Book {
 
     fn gone(&mut self, inner: &Inner, name: &Arc<str>, id: ObjectId, draft: &mut Draft) {
         let agent = self.agent(name);
-        if agent.objects.remove(&id).is_none() {
+        if !agent.objects.remove(&id) {
             return;
         }
+        agent.unnamed.remove(&id);
         agent.masked.remove(&id);
         let mut next = None;
         let holds = inner.holders.read().of.get(&id).is_some_and(|holder| holder.agent == *name);
@@ -234,7 +241,7 @@ impl Book {
         let Some(agent) = self.agents.get_mut(name) else { return };
         agent.lost = true;
         let mut puts = Vec::new();
-        let ids: Vec<ObjectId> = agent.objects.keys().copied().collect();
+        let ids: Vec<ObjectId> = agent.objects.iter().copied().collect();
         for id in ids {
             agent.mask(inner, name, id, &mut puts);
         }
@@ -244,11 +251,10 @@ impl Book {
     pub(super) fn back(&mut self, inner: &Inner, name: &str) {
         let Some(agent) = self.agents.get_mut(name) else { return };
         agent.lost = false;
-        let round = agent.round;
         let mut puts = Vec::new();
-        let objects = &agent.objects;
+        let unnamed = &agent.unnamed;
         agent.masked.retain(|id, before| {
-            if objects.get(id) != Some(&round) {
+            if unnamed.contains(id) {
                 return true;
             }
             puts.extend(connection(inner, *id).map(|slot| Put::Slots(*id, vec![(slot, before.clone())])));
@@ -259,7 +265,7 @@ impl Book {
 
     pub(super) fn forget(&mut self, inner: &Inner, name: &str) {
         let name: Arc<str> = Arc::from(name);
-        let ids: Vec<ObjectId> = self.agent(&name).objects.keys().copied().collect();
+        let ids: Vec<ObjectId> = self.agent(&name).objects.iter().copied().collect();
         let mut draft = Draft::default();
         for id in ids {
             self.gone(inner, &name, id, &mut draft);
@@ -274,7 +280,7 @@ impl Book {
         for Seed { id, record, created_ms, modified_ms, holder } in seeds {
             let Holder { agent: name, target, protocol } = holder;
             let agent = self.agent(&name);
-            if agent.round != 0 {
+            if agent.heard {
                 // It has spoken already, and knows better.
                 continue;
             }
@@ -295,7 +301,8 @@ impl Book {
 impl Agent {
     /// Shows a host or a VM as not responding, unless another agent holds it.
     fn mask(&mut self, inner: &Inner, name: &str, id: ObjectId, puts: &mut Vec<Put>) {
-        if inner.holders.read().of.get(&id).is_none_or(|holder| *holder.agent != *name) {
+        let held = inner.holders.read().of.get(&id).is_some_and(|holder| *holder.agent == *name);
+        if !held || self.masked.contains_key(&id) {
             return;
         }
         let shown = match id.kind {
@@ -304,7 +311,7 @@ impl Agent {
             _ => return,
         };
         let Some((slot, record)) = connection(inner, id).zip(inner.inventory.record(id)) else { return };
-        self.masked.entry(id).or_insert_with(|| Record::get(&record, slot).clone());
+        self.masked.insert(id, Record::get(&record, slot).clone());
         puts.push(Put::Slots(id, vec![(slot, Value::from(shown as i32))]));
     }
 }
