@@ -13,6 +13,7 @@
 
 use crate::store::{Inventory, Put};
 use parking_lot::Mutex;
+use prost::Message;
 use rustc_hash::FxHashMap;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -101,6 +102,7 @@ struct Slots {
     number: Slot,
     fault: Slot,
     message: Slot,
+    cause: Slot,
 }
 
 /// A field the union's own messages have; a test opens every one.
@@ -131,6 +133,7 @@ impl Tasks {
             number: s("number"),
             fault: s("fault"),
             message: s("message"),
+            cause: s("cause"),
         };
         Arc::new(Tasks { inventory, clock, ids, slots, book: Mutex::default(), keeper: OnceLock::new() })
     }
@@ -313,6 +316,7 @@ impl Tasks {
             (s.fault, (&*cause.fault).into()),
             (s.message, cause.message.as_str().into()),
             (s.cancelled, (cause.code == union::command::Code::Cancelled).into()),
+            (s.cause, Value::Bytes(cause.to_pb(self.inventory.schema()).encode_to_vec().into())),
         ];
         self.end(task, values, Some(Arc::new(cause.clone())))
     }
@@ -350,9 +354,15 @@ impl Tasks {
         self.inventory.apply(vec![Put::Slots(task, values)])
     }
 
-    /// Why a task failed.
+    /// Why a task failed, wherever it ran: one that this inventory only follows says so in its record.
     pub fn cause(&self, task: ObjectId) -> Option<Arc<Cause>> {
-        self.book.lock().causes.get(&task).cloned()
+        if let Some(known) = self.book.lock().causes.get(&task) {
+            return Some(Arc::clone(known));
+        }
+        let record = self.inventory.record(task)?;
+        let Value::Bytes(bytes) = record.get(self.slots.cause) else { return None };
+        let cause = union::pb::Cause::decode(&**bytes).ok()?;
+        Some(Arc::new(Cause::from_pb(self.inventory.schema(), &cause)))
     }
 
     /// The tasks that run, wait or ended within the last 10 minutes, newest last, at most `limit`.
