@@ -144,3 +144,6 @@ fn forms_ids_and_reads_constants_and_faults_by_view() {
     assert_eq!(&*shows.native_type, "Machine");
     assert!(shows.select("name", VersionIndex::NEWEST).is_ok());
 }
+
+mod checker;
+mod hostile;
