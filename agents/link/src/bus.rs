@@ -141,7 +141,7 @@ pub async fn serve(
                 }
                 Ok(body) => Ok(body),
             };
-            // The door takes 1,024 and refuses the rest at once, so no more wait here for long.
+            // The door takes as many as its limits say and refuses the rest at once, so no more wait here for long.
             let link = Arc::clone(&link);
             answers.spawn(async move {
                 let verb = request.message.subject.tokens().last().unwrap_or_default().to_owned();

@@ -7,7 +7,8 @@
 //! revoke, grants ─▶ the sessions                                             bundle ─▶ whoever fetches it
 //! ```
 //!
-//! Whoever calls has made sure that it is the engine who asks. Limits: 1,024 requests at a time; one more is Busy at once.
+//! Whoever calls has made sure that it is the engine who asks. Limits: 1,024 commands and 256 other requests at a time; one more is Busy
+//! at once.
 
 use crate::{
     engine::{answered, refused},
@@ -71,6 +72,7 @@ pub struct Link {
     schema: Arc<Schema>,
     barred: Mutex<Barred>,
     room: Semaphore,
+    aside: Semaphore,
     bundle: watch::Sender<Option<pb::BundleNotice>>,
 }
 
@@ -157,6 +159,7 @@ impl Link {
             schema,
             barred: Mutex::default(),
             room: Semaphore::new(limits::ANSWERED),
+            aside: Semaphore::new(limits::ASIDE),
             bundle: watch::Sender::new(None),
         })
     }
@@ -187,8 +190,12 @@ impl Link {
 
     /// Answers the engine. The answer is a whole `Reply`.
     pub async fn answer(&self, verb: &str, body: Bytes) -> Bytes {
-        let Ok(_room) = self.room.try_acquire() else {
-            let most = limits::ANSWERED;
+        // What is asked about commands finds room when commands do not.
+        let (room, most) = match verb {
+            "perform" => (&self.room, limits::ANSWERED),
+            _ => (&self.aside, limits::ASIDE),
+        };
+        let Ok(_room) = room.try_acquire() else {
             let message =
                 format!("{most} requests of the engine are under way on {}; nothing was done", self.agent);
             return refused(&Cause::new(Code::Busy, message));

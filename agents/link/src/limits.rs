@@ -4,8 +4,10 @@ use std::time::Duration;
 
 /// Commands of one agent that are under way at the engine; one more is answered Busy at once.
 pub const IN_FLIGHT: usize = 1_024;
-/// Requests of the engine that an agent answers at a time; one more is answered Busy at once.
+/// Commands of the engine that an agent answers at a time; one more is answered Busy at once.
 pub const ANSWERED: usize = 1_024;
+/// Other requests of the engine that an agent answers at a time.
+pub const ASIDE: usize = 256;
 /// Sessions whose use is remembered until the engine is told.
 pub const SESSIONS: usize = 65_536;
 /// Commands that were asked about and never seen, which are refused from then on.
@@ -29,8 +31,12 @@ pub const BEAT: Duration = Duration::from_secs(2);
 pub const SHORT: Duration = Duration::from_secs(1);
 /// How long a question that makes the engine hash or write may take.
 pub const LONG: Duration = Duration::from_secs(10);
+/// How long after a command's deadline its answer is waited for.
+pub const ANSWER: Duration = Duration::from_secs(2);
 /// How long after its deadline a command whose answer was lost is asked about.
-pub const SETTLE: Duration = Duration::from_secs(5);
+pub const SETTLE: Duration = Duration::from_secs(7);
+/// How often a command that is waited for is asked about, should its answer have been lost.
+pub const ASK_AGAIN: Duration = Duration::from_secs(15);
 /// The first and the longest pause between two questions about one command, and between two tries to reach the engine.
 pub const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// How long a front waits until its replica holds what the engine says is done.

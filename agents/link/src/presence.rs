@@ -73,6 +73,14 @@ impl Presence {
         }
     }
 
+    /// Waits until it is not the engine that it is now: away, or another life of it.
+    pub async fn until_other(&self) {
+        let now = self.now();
+        let mut state = self.state.subscribe();
+        // As above.
+        drop(state.wait_for(|state| *state != now).await);
+    }
+
     /// Waits until it is away.
     pub async fn until_away(&self) {
         let mut state = self.state.subscribe();

@@ -225,8 +225,10 @@ async fn one_request_too_many_is_busy_at_once() {
     }
     let busy = ask(&world, &perform(&command(1, "PowerOn", vm(1)), &grant)).await.unwrap_err();
     assert_eq!(busy.code, Code::Busy);
+    assert!(matches!(about(&world, "settle", 2, 5).await, Ok(pb::Settled { unknown: true, .. })));
     drop(held);
-    assert!(matches!(about(&world, "settle", 1, 5).await, Ok(pb::Settled { unknown: true, .. })));
+    let _aside = link.aside.acquire_many(u32::try_from(limits::ASIDE).unwrap()).await.unwrap();
+    assert_eq!(about(&world, "settle", 3, 5).await.unwrap_err().code, Code::Busy);
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@
 //!     │ answer lost, engine away
 //!     ▼
 //! settling: engine there? ask what became of it ─ Outcome, unknown ────────▶ ended
-//!     └─ running: ask again      deadline + 5 s ─▶ Unknown ────────────────▶ ended
+//!     └─ running: ask again      deadline + 7 s ─▶ Unknown ────────────────▶ ended
 //! ```
 //!
 //! Nothing is ever sent twice: what the engine says it never heard of, it refuses from then on.
@@ -39,18 +39,20 @@ impl Flight {
     /// Sends the command if there is one to send, and sees it to its end.
     pub async fn run(self, router: &Router, submission: Option<(Verb, pb::Submission)>) {
         let left = self.deadline_ms.saturating_sub(router.clock.now_ms());
-        let left = Duration::from_millis(u64::try_from(left).unwrap_or(0)) + limits::SETTLE;
-        let last = Instant::now() + left;
+        let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
+        let last = Instant::now() + left + limits::SETTLE;
         let outcome = match submission {
             None => self.settle(router, last).await,
-            Some((verb, submission)) => match self.submit(router, &verb, &submission, left).await {
-                Ok(outcome) => outcome,
-                Err(error) if error.is_ambiguous() => {
-                    tracing::info!(command = %self.command, %error, "a command's answer was lost; asking what became of it");
-                    self.settle(router, last).await
+            Some((verb, submission)) => {
+                match self.submit(router, &verb, &submission, left + limits::ANSWER).await {
+                    Ok(outcome) => outcome,
+                    Err(error) if error.is_ambiguous() => {
+                        tracing::info!(command = %self.command, %error, "a command's answer was lost; asking what became of it");
+                        self.settle(router, last).await
+                    }
+                    Err(error) => Outcome::Refused(error.cause()),
                 }
-                Err(error) => Outcome::Refused(error.cause()),
-            },
+            }
         };
         union::fail::point("link.outcome-heard");
         self.end(router, outcome).await;
@@ -72,51 +74,39 @@ impl Flight {
             }
         };
         let asked = async { futures_util::future::join(kept, asked).await.1 };
-        tokio::select! {
-            biased;
-            outcome = asked => {
-                union::fail::point("link.answered");
-                read(router, &outcome?)
+        tokio::pin!(asked);
+        let other = router.presence.until_other();
+        tokio::pin!(other);
+        loop {
+            tokio::select! {
+                biased;
+                outcome = &mut asked => {
+                    union::fail::point("link.answered");
+                    return read(router, &outcome?);
+                }
+                () = &mut other => return Err(LinkError::Lost("the engine went away".to_owned())),
+                // An answer may be lost without a word.
+                () = tokio::time::sleep(limits::ASK_AGAIN) => {
+                    if let Some(outcome) = self.ask(router).await {
+                        return Ok(outcome);
+                    }
+                }
             }
-            () = router.presence.until_away() => Err(LinkError::Lost("the engine went away".to_owned())),
         }
     }
 
     /// Asks what became of the command until that is known.
     async fn settle(&self, router: &Router, last: Instant) -> Outcome {
-        let about = pb::About {
-            command_id: self.command.to_string(),
-            object_id: self.object.to_string(),
-            ..pb::About::default()
-        };
         let (mut pause, longest) = limits::PAUSE;
         loop {
             let asked = async {
                 router.presence.until_here().await;
-                ask::<pb::Settled>(&*router.engine, &Verb::Service(Service::Settle), &about, limits::SHORT)
-                    .await
+                self.ask(router).await
             };
             match tokio::time::timeout_at(last, asked).await {
                 Err(_) => break,
-                Ok(Ok(pb::Settled { outcome: Some(outcome), .. })) => match read(router, &outcome) {
-                    Ok(outcome) => return outcome,
-                    Err(error) => {
-                        tracing::warn!(command = %self.command, %error, "an outcome cannot be read")
-                    }
-                },
-                Ok(Ok(settled)) if settled.unknown => {
-                    return Outcome::Refused(Cause::new(
-                        Code::Unreachable,
-                        "the command did not reach the engine; nothing was done",
-                    ));
-                }
-                Ok(Ok(_)) => {}
-                Ok(Err(LinkError::Refused(cause))) => {
-                    tracing::warn!(command = %self.command, %cause, "the engine does not say what became of a command");
-                }
-                Ok(Err(error)) => {
-                    tracing::debug!(command = %self.command, %error, "what became of a command cannot be asked now");
-                }
+                Ok(Some(outcome)) => return outcome,
+                Ok(None) => {}
             }
             if tokio::time::timeout_at(last, tokio::time::sleep(pause)).await.is_err() {
                 break;
@@ -128,6 +118,36 @@ impl Flight {
             message: "the engine did not say in time what became of the command; look at the object"
                 .to_owned(),
         }
+    }
+
+    /// Asks once what became of the command; `None`: that is not known now.
+    async fn ask(&self, router: &Router) -> Option<Outcome> {
+        let about = pb::About {
+            command_id: self.command.to_string(),
+            object_id: self.object.to_string(),
+            ..pb::About::default()
+        };
+        let verb = Verb::Service(Service::Settle);
+        match ask::<pb::Settled>(&*router.engine, &verb, &about, limits::SHORT).await {
+            Ok(pb::Settled { outcome: Some(outcome), .. }) => match read(router, &outcome) {
+                Ok(outcome) => return Some(outcome),
+                Err(error) => tracing::warn!(command = %self.command, %error, "an outcome cannot be read"),
+            },
+            Ok(settled) if settled.unknown => {
+                return Some(Outcome::Refused(Cause::new(
+                    Code::Unreachable,
+                    "the command did not reach the engine; nothing was done",
+                )));
+            }
+            Ok(_) => {}
+            Err(LinkError::Refused(cause)) => {
+                tracing::warn!(command = %self.command, %cause, "the engine does not say what became of a command");
+            }
+            Err(error) => {
+                tracing::debug!(command = %self.command, %error, "what became of a command cannot be asked now");
+            }
+        }
+        None
     }
 
     async fn end(self, router: &Router, outcome: Outcome) {
