@@ -347,3 +347,62 @@ fn every_service_has_its_word() {
     let verb = Verb::Command { kind: Kind::Vm, verb: "PowerOn".into() };
     assert_eq!((verb.word().as_ref(), Verb::from(Service::Outbox).word().as_ref()), ("vm.PowerOn", "outbox"));
 }
+
+mod points {
+    use super::*;
+    use crate::{
+        engine::ask,
+        outbox::Pump,
+        testing::{command, done, said, vm, world},
+    };
+    use lane::{Commands as _, Reply};
+    use std::collections::BTreeSet;
+
+    static PASSED: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+
+    #[tokio::test(start_paused = true)]
+    async fn every_failpoint_is_passed() {
+        union::fail::install(|point| {
+            PASSED.lock().insert(point);
+        });
+        let world = world().await;
+        world.log_in("s1", "ann");
+        world.engine_is_here();
+        world.engine.answers("vm.PowerOn", said(&done()));
+        let away = world.router.submit(command(1, "PowerOn", vm(1_000)), Reply::Task).expect("taken");
+        assert_eq!(away.outcome().await, done());
+        let own = world.router.submit(command(2, "PowerOn", vm(1)), Reply::Task).expect("taken");
+        assert!(matches!(own.outcome().await, Outcome::Done { .. }));
+        world.joined.journal.flush().await;
+        world.engine.says("outbox", |body| {
+            let last = pb::Handed::decode(body).expect("a good body").items.last().map_or(0, |item| item.seq);
+            Ok(answered(&pb::Taken { seq: last }))
+        });
+        let store: Arc<dyn Store> = Arc::new(world.store.clone());
+        let backlog = Arc::clone(&world.joined.backlog);
+        let pump = Pump::new("o".into(), store, E, backlog, world.engine.clone(), world.presence.clone());
+        let mut empty = pump.empty();
+        let running = tokio::spawn(pump.run());
+        empty.wait_for(|empty| *empty).await.expect("the pump runs");
+        running.abort();
+        let perform = pb::Perform {
+            envelope: Some(command(3, "PowerOff", vm(1)).to_pb(&bundle().schema, "b")),
+            grant: Some(world.grant("s1", "ann", AGENT).signed.clone()),
+            engine_epoch: 1,
+            ..pb::Perform::default()
+        };
+        let answer = world.link().answer("perform", Bytes::from(perform.encode_to_vec())).await;
+        crate::engine::open::<pb::Outcome>(&answer).expect("an outcome");
+        world.engine.answers("ids", pb::LeasedIds { first: 5, count: 10 });
+        let lent = world.joined.lender().lease(pb::LeaseIds::default()).await.expect("numbers");
+        assert_eq!(lent.first, 5);
+        let asked: pb::LeasedIds =
+            ask(&*world.joined.engine, &Verb::from(Service::Ids), &(), Duration::from_secs(1))
+                .await
+                .expect("numbers");
+        assert_eq!(asked, lent);
+        let passed = PASSED.lock().clone();
+        let missed: Vec<_> = crate::POINTS.iter().filter(|point| !passed.contains(**point)).collect();
+        assert!(missed.is_empty(), "{missed:?}");
+    }
+}
