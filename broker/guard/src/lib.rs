@@ -23,7 +23,6 @@
 pub mod authority;
 pub mod first;
 pub mod grant;
-mod guard;
 pub mod hash;
 pub mod keys;
 pub mod limiter;
@@ -40,9 +39,8 @@ pub mod users;
 pub mod verbs;
 
 pub use authority::Authority;
-pub use first::{FirstAdmin, first_admin};
+pub use first::FirstAdmin;
 pub use grant::{Check, Grant, GrantError};
-pub use guard::{Guard, Principal};
 pub use hash::Cost;
 pub use keys::{Keys, Public};
 pub use limiter::Limits;

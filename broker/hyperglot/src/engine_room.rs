@@ -185,6 +185,7 @@ impl EngineRoom {
         let running = CancellationToken::new();
         keep_running(&running, async move { counters.run().await });
         keep_running(&running, herald.run());
+        keep_running(&running, Arc::clone(&authority).keep_swept());
         keep_running(&running, {
             let keeper = keeper.clone();
             async move { keeper.run().await }
@@ -269,6 +270,7 @@ impl EngineRoom {
             serving.drain(PATIENCE).await;
         }
         self.engine.stop().await;
+        self.authority.flush().await;
         if let Err(e) = self.keeper.flush().await {
             tracing::warn!(error = %e, "the last steps of tasks were not kept");
         }

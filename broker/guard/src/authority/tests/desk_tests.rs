@@ -112,3 +112,51 @@ async fn a_login_that_is_replayed_is_seen_by_its_signature() {
         Err(crate::SignedError::Replayed { .. })
     ));
 }
+
+mod hostile {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        /// Whatever an agent sends, it is answered or refused, and begins nothing.
+        #[test]
+        fn any_bytes_are_refused(verb in 0usize..6, body in proptest::collection::vec(any::<u8>(), 0..200), sealed in any::<bool>()) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async {
+                let bench = Bench::new().await;
+                let agent = Agent::new(1);
+                let body = match sealed {
+                    true => {
+                        let to = bench.authority.keys().seal_key();
+                        let sealed = seal::seal(&agent.keys, &to, &body, &agent.ids).unwrap();
+                        pb::LoginRequest { sealed, sender_key: agent.keys.seal_key().into_bytes() }.encode_to_vec()
+                    }
+                    false => body,
+                };
+                let verb = ["login", "again", "resume", "logout", "used", "renew"][verb];
+                if let Some(Ok(answer)) = bench.authority.answer("east", verb, &body).await {
+                    let granted = pb::LoginReply::decode(answer.as_slice()).is_ok_and(|reply| reply.grant.is_some());
+                    assert!(!granted, "{verb}");
+                }
+                assert_eq!(bench.authority.table.lock().len(), 0);
+            });
+        }
+
+        #[test]
+        fn any_request_of_ctl_is_answered(request in proptest::collection::vec(any::<u8>(), 0..200), text in "\\PC{0,40}") {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async {
+                let bench = Bench::new().await;
+                let version = bench.authority.people().version();
+                for request in [request, format!("{{\"session-revoke\":{{\"session\":{text:?}}}}}").into_bytes()] {
+                    let answer = bench.authority.admin_json("ctl", &request).await;
+                    let answer: Response = serde_json::from_slice(&answer).unwrap();
+                    assert!(!answer.is_good());
+                }
+                assert_eq!(bench.authority.people().version(), version);
+            });
+        }
+    }
+}
