@@ -119,7 +119,8 @@ pub async fn start(parts: Parts) -> Result<(), StoreError> {
         signer: None,
         me: Arc::new(Me(hello)),
     };
-    let pump = Pump::new(store, epoch, backlog, engine, presence);
+    let outbox = link::outbox::name(&store, epoch, clock.now_ms(), &*ids).await?;
+    let pump = Pump::new(outbox, store, epoch, backlog, engine, presence);
     for work in
         [Box::pin(duty.run()) as std::pin::Pin<Box<dyn Future<Output = ()> + Send>>, Box::pin(pump.run())]
     {

@@ -275,13 +275,13 @@ fn own(world: &World, all: &[&Asked], what: &mut Vec<String>) {
     for fact in engine.engine.own().all() {
         // The kind follows from the parent's.
         if &*fact.field != "kind" {
-            kept.insert((fact.object, fact.field.to_string()), fact.value);
+            kept.insert((fact.object, fact.field.to_string()), sorted(&fact.value));
         }
     }
     let keys: BTreeSet<_> = told.keys().chain(kept.keys()).cloned().collect();
     for key in keys.into_iter().filter(|(object, _)| !unsure.contains(object)) {
-        let (should, is) = (told.get(&key), kept.get(&key));
-        if should != is {
+        let (should, is) = (told.get(&key).map(sorted), kept.get(&key));
+        if should.as_ref() != is {
             what.push(format!(
                 "the broker should keep {should:?} as {} of {}, it keeps {is:?}",
                 key.1, key.0
@@ -291,7 +291,7 @@ fn own(world: &World, all: &[&Asked], what: &mut Vec<String>) {
     for ((object, field), value) in &kept {
         let shown = engine.facts.record(*object).zip(bundle().schema.slot(object.kind, field));
         if let Some((record, slot)) = shown
-            && record.get(slot) != value
+            && sorted(record.get(slot)) != *value
         {
             what.push(format!(
                 "{object} shows {:?} as {field}, the broker keeps {value:?}",
@@ -299,6 +299,14 @@ fn own(world: &World, all: &[&Asked], what: &mut Vec<String>) {
             ));
         }
     }
+}
+
+/// Settings have no order.
+fn sorted(value: &Value) -> Value {
+    let Value::List(items) = value else { return value.clone() };
+    let mut items = items.to_vec();
+    items.sort_by_key(|item| format!("{item:?}"));
+    Value::list(items)
 }
 
 fn merged(before: &Value, settings: &Value) -> Value {

@@ -39,7 +39,7 @@ static BUNDLE: LazyLock<Arc<Bundle>> = LazyLock::new(|| {
     match Bundle::load(&dir) {
         Ok(bundle) => bundle,
         Err(report) => {
-            tracing::error!("{report}");
+            eprintln!("{report}");
             std::process::abort()
         }
     }
