@@ -186,6 +186,13 @@ async fn lowered(
         }
     }
     let plan = owner.rules.lower(work.target.protocol(), command, &object, &owner.inventory)?;
+    if let Some(own) = plan.own.first() {
+        let message = format!(
+            "{} changes `{}`, which the broker keeps; it has to come through the engine",
+            command.verb, own.field
+        );
+        return Err(Cause::new(Code::NotSupported, message));
+    }
     Ok(Ok(Arc::new(plan)))
 }
 

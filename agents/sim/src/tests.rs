@@ -353,6 +353,10 @@ async fn figures_are_read_now_and_then() {
 
 /// The mapping as it is in the tree, beside a protocol that asks with a conflict table of its own.
 fn mapped() -> Arc<dyn Rules> {
+    Arc::new(lane::rules::BundleRules::new(bundle()))
+}
+
+fn bundle() -> Arc<mapping::Bundle> {
     let dir = tempfile::tempdir().expect("a directory");
     for (protocol, text) in [
         ("sim", include_str!("../../../mappings/sim/protocol.toml")),
@@ -362,8 +366,7 @@ fn mapped() -> Arc<dyn Rules> {
         std::fs::create_dir(&folder).expect("made");
         std::fs::write(folder.join("protocol.toml"), text).expect("written");
     }
-    let bundle = mapping::Bundle::load(dir.path()).unwrap_or_else(|report| panic!("{report}"));
-    Arc::new(lane::rules::BundleRules::new(bundle))
+    mapping::Bundle::load(dir.path()).unwrap_or_else(|report| panic!("{report}"))
 }
 
 #[tokio::test(start_paused = true)]

@@ -77,9 +77,10 @@ impl Sight<'_> {
         Ok(latest)
     }
 
-    /// Whether a target is to be asked about an object: if it has it, and about a VM in any case, for it may have it by now.
+    /// Whether a target is to be asked about an object: if it has it, and about a VM in any case, for it may have it by now. A host is
+    /// only where a call is made.
     fn concerns(&self, target: &Arc<dyn Target>, id: ObjectId) -> bool {
-        id.kind == Kind::Vm || target.holds(id)
+        id.kind == Kind::Vm || (id.kind != Kind::Host && target.holds(id))
     }
 
     /// Looks once at the whole effect.

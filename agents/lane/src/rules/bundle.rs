@@ -4,6 +4,7 @@ use super::Rules;
 use crate::queue::Conflict;
 use inventory::Inventory;
 use mapping::{Bundle, NativeRef, Reader};
+use parking_lot::RwLock;
 use std::sync::Arc;
 use union::{
     Command, Kind, ObjectId, Origin, Plan, Record, Slot,
@@ -13,13 +14,23 @@ use union::{
 /// A bundle's conflict tables, guards and effects.
 #[derive(Debug)]
 pub struct BundleRules {
-    bundle: Arc<Bundle>,
+    bundle: RwLock<Arc<Bundle>>,
 }
 
 impl BundleRules {
     /// The rules of `bundle`.
     pub fn new(bundle: Arc<Bundle>) -> BundleRules {
-        BundleRules { bundle }
+        BundleRules { bundle: RwLock::new(bundle) }
+    }
+
+    /// From now on the rules are those of `bundle`; a command that has been lowered goes on with its calls.
+    pub fn swap(&self, bundle: Arc<Bundle>) {
+        *self.bundle.write() = bundle;
+    }
+
+    /// The bundle whose rules these are.
+    pub fn bundle(&self) -> Arc<Bundle> {
+        Arc::clone(&self.bundle.read())
     }
 }
 
@@ -46,7 +57,8 @@ impl Reader for Facts<'_> {
 
 impl Rules for BundleRules {
     fn conflict(&self, origin: &Origin, running: &str, arriving: &str) -> Conflict {
-        let Some(protocol) = self.bundle.protocol(&origin.protocol) else { return Conflict::Queue };
+        let bundle = self.bundle();
+        let Some(protocol) = bundle.protocol(&origin.protocol) else { return Conflict::Queue };
         match protocol.conflict(running, arriving) {
             mapping::Conflict::Queue => Conflict::Queue,
             mapping::Conflict::Refuse { fault } => Conflict::Refuse(fault),
@@ -56,7 +68,8 @@ impl Rules for BundleRules {
     }
 
     fn guard(&self, command: &Command, object: &Record, around: &Inventory) -> Result<(), Cause> {
-        let protocol = self.bundle.protocol(&command.origin.protocol);
+        let bundle = self.bundle();
+        let protocol = bundle.protocol(&command.origin.protocol);
         match protocol.and_then(|p| p.command_to(&command.origin.method, &command.verb)) {
             Some(map) => map.guard(&command.body, object, &Facts(around)),
             None => Ok(()),
@@ -70,11 +83,12 @@ impl Rules for BundleRules {
         object: &Record,
         around: &Inventory,
     ) -> Result<Plan, Cause> {
-        let effect =
-            self.bundle.protocol(protocol).and_then(|p| p.effect(&command.verb)).ok_or_else(|| {
-                Cause::new(Code::NotSupported, format!("{protocol} has no way to do {}", command.verb))
-            })?;
-        effect.plan(&command.body, command.object, object, &Facts(around))
+        let bundle = self.bundle();
+        let effect = bundle.protocol(protocol).and_then(|p| p.effect(&command.verb)).ok_or_else(|| {
+            Cause::new(Code::NotSupported, format!("{protocol} has no way to do {}", command.verb))
+        })?;
+        let plan = effect.plan(&command.body, command.object, object, &Facts(around))?;
+        Ok(Plan { bundle: Arc::from(&*bundle.hash), ..plan })
     }
 
     fn expected(
@@ -84,7 +98,8 @@ impl Rules for BundleRules {
         object: &Record,
         around: &Inventory,
     ) -> Option<bool> {
-        let effect = self.bundle.protocol(protocol)?.effect(&command.verb)?;
+        let bundle = self.bundle();
+        let effect = bundle.protocol(protocol)?.effect(&command.verb)?;
         effect.expect(&command.body, object, &Facts(around))
     }
 }

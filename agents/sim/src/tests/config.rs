@@ -218,3 +218,71 @@ async fn a_world_outlives_its_agent() {
     assert_eq!(power_of(&inventory.record(vm).expect("there")), PowerState::Stopped as i64);
     assert_eq!(next.effects().len(), 1);
 }
+
+/// The facts of an inventory, as whoever plans reads them.
+struct Facts<'a>(&'a Inventory);
+
+impl mapping::Reader for Facts<'_> {
+    fn object(&self, id: ObjectId) -> Option<Arc<Record>> {
+        self.0.record(id)
+    }
+
+    fn referring(&self, kind: Kind, slot: union::Slot, to: ObjectId, out: &mut Vec<ObjectId>) {
+        self.0.referring(kind, slot, to, out);
+    }
+
+    fn native_ref(&self, _: ObjectId) -> Option<mapping::NativeRef> {
+        None
+    }
+
+    fn view(&self) -> &str {
+        ""
+    }
+}
+
+impl World {
+    /// A command as the mapping plans it.
+    async fn mapped(&self, verb: &str, object: ObjectId, fields: &[(&str, Value)]) -> Outcome {
+        let body = part(verb, fields);
+        let effect = bundle().protocol("sim").expect("there").effect(verb).expect("an effect").clone();
+        let around = Facts(&self.inventory);
+        let record = self.inventory.record(object);
+        let record = record.unwrap_or_else(|| Arc::new(Schema::base().kind(object.kind).record()));
+        match effect.plan(&body, object, &record, &around) {
+            Ok(plan) => self.plan(verb, object, plan).await,
+            Err(cause) => Outcome::Refused(cause),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_mapping_plans_every_change() {
+    let w = world(Source::Text(FLEET.into()), None, 1);
+    let (host, network) = (w.inventory.ids(Kind::Host)[0], w.inventory.ids(Kind::Network)[0]);
+    let folder = ObjectId::new(Kind::Folder, w.ids.uuid());
+    let vm = ObjectId::new(Kind::Vm, w.ids.uuid());
+    let nic = Value::record(part("Nic", &[("network_id", network.into())]));
+    let wanted = part("Vm", &[("name", "new".into()), ("cpu_count", 2.into()), ("nics", Value::list([nic]))]);
+    let fields = [
+        ("vm_id", vm.into()),
+        ("host_id", host.into()),
+        ("folder_id", folder.into()),
+        ("vm", Value::record(wanted)),
+    ];
+    let done =
+        |outcome: Outcome| assert!(matches!(outcome, Outcome::Done { already: false, .. }), "{outcome:?}");
+    done(w.mapped("CreateVm", folder, &fields).await);
+    assert_eq!((w.vm(vm, "host_id"), w.vm(vm, "cpu_count")), (host.into(), Value::Int(2)));
+    assert_eq!(
+        (w.vm(vm, "nics").items().len(), w.vm(vm, "network_ids").items()[0].clone()),
+        (1, network.into())
+    );
+    let of = ("vm_id", Value::from(vm));
+    done(w.mapped("Reconfigure", vm, &[of.clone(), ("memory_bytes", (1i64 << 31).into())]).await);
+    assert_eq!(w.vm(vm, "memory_current_bytes"), Value::Int(1 << 31));
+    done(w.mapped("RenameVm", vm, &[of.clone(), ("name", "web".into())]).await);
+    assert_eq!(w.vm(vm, "name"), "web".into());
+    done(w.mapped("MarkAsTemplate", vm, std::slice::from_ref(&of)).await);
+    done(w.mapped("DestroyVm", vm, &[of]).await);
+    assert!(w.inventory.record(vm).is_none());
+}

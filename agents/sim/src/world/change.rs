@@ -14,8 +14,17 @@ use union::{
 };
 
 /// Arguments that say about which object the call is, or what the caller had seen.
-const ADDRESS: &[&str] =
-    &["vm", "vm_id", "change_version", "host_id", "resource_pool_id", "folder_id", "keep_files", "this"];
+const ADDRESS: &[&str] = &[
+    "vm",
+    "vm_id",
+    "change_version",
+    "host",
+    "host_id",
+    "resource_pool_id",
+    "folder_id",
+    "keep_files",
+    "this",
+];
 /// Fields that a running guest does not see change.
 const ANY_TIME: &[&str] =
     &["name", "description", "title", "instance_uuid", "settings", "boot", "guest_os", "template"];
@@ -48,6 +57,10 @@ impl Change<'_> {
             match &**name {
                 address if ADDRESS.contains(&address) => {}
                 "devices" => value.items().iter().try_for_each(|item| self.device(record, call, item))?,
+                list @ ("disks" | "cdroms" | "nics") if self.state.is_none() => {
+                    let items = value.items().iter().filter_map(Value::as_record);
+                    items.into_iter().try_for_each(|item| self.add(record, list, item))?;
+                }
                 field => self.set(record, call, field, value)?,
             }
         }

@@ -86,7 +86,10 @@ impl World {
                 record.set(Slot(u16::try_from(n).unwrap_or(u16::MAX - 1)), value.clone());
             }
         }
-        let host = arg("host_id").and_then(Value::as_ref_id).or_else(|| state.hosts.first().copied());
+        let host = arg("host")
+            .or_else(|| arg("host_id"))
+            .and_then(Value::as_ref_id)
+            .or_else(|| state.hosts.first().copied());
         if host.is_some_and(|host| !state.own.contains(&host)) {
             return Err(Refusal::Argument(format!("{}: the host is not of this hypervisor", call.call)));
         }
