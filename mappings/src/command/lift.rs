@@ -84,7 +84,7 @@ impl CommandMap {
                 below |= rest.is_some_and(|rest| rest.starts_with('.'));
                 rest.is_some_and(str::is_empty)
             });
-            if known || path == "this" {
+            if known || path == "this" || declined(args, &path) {
                 continue;
             }
             if !below || depth >= DEEPEST {
@@ -101,6 +101,11 @@ impl CommandMap {
         let fresh = self.fresh.iter().filter_map(|f| f.from.as_ref());
         self.rows.iter().map(|r| &r.path).chain(edits).chain(fresh).chain(self.ignored.iter().map(|(p, _)| p))
     }
+}
+
+/// An option that is not wanted needs no row: what is not offered is off.
+fn declined(args: &dyn NativeArgs, path: &str) -> bool {
+    args.get(path) == Some(NativeValue::Text("false".to_owned())) && args.names(path).is_empty()
 }
 
 impl Place {
