@@ -251,7 +251,8 @@ impl Owner {
         let command = Arc::new(command);
         let errand =
             Errand::Perform { target: Arc::clone(&target), plan: plan.map(Arc::new), from_engine, epoch };
-        let load = Load::new(&command, Instant::now() + left, sender, errand);
+        let deadline = Instant::now() + left;
+        let load = Load::new(&command, deadline, sender, errand);
         let job = Job { id: command.id, verb: Arc::clone(&command.verb), load };
         let rule = |running: &str| match self.rules.conflict(&command.origin, running, &command.verb) {
             _ if running == HOLD => Conflict::Queue,
@@ -293,7 +294,7 @@ impl Owner {
                 self.abort(&target, object);
                 self.succeed(lanes, lane, run);
             }
-            _ => {}
+            _ => self.expire_at(lanes, lane, command.id, deadline),
         }
         Ok(ticket)
     }

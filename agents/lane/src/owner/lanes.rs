@@ -62,6 +62,8 @@ pub(crate) struct Load {
     pub running: Option<AbortOnDropHandle<()>>,
     /// The run whose place it took.
     pub outran: Option<AbortOnDropHandle<()>>,
+    /// Ends it at its deadline while it waits.
+    pub expiry: Option<AbortOnDropHandle<()>>,
 }
 
 impl Load {
@@ -72,8 +74,8 @@ impl Load {
         errand: Errand,
     ) -> Load {
         let kept = if matches!(errand, Errand::Settle(_)) { Kept::Begun } else { Kept::Not };
-        let (task, running, outran) = (None, None, None);
-        Load { command: Arc::clone(command), task, deadline, outcome, errand, kept, running, outran }
+        let (task, running, outran, expiry) = (None, None, None, None);
+        Load { command: Arc::clone(command), task, deadline, outcome, errand, kept, running, outran, expiry }
     }
 
     pub fn target(&self) -> Option<Arc<dyn Target>> {

@@ -77,6 +77,7 @@ impl Owner {
             errand: load.errand.clone(),
         };
         let outran = load.outran.take();
+        load.expiry = None;
         let run_to_end = self.tracker.spawn(async move {
             // A target that panics must not leave its lane waiting for ever.
             let performed = AssertUnwindSafe(perform::run(&owner, &run, outran)).catch_unwind().await;

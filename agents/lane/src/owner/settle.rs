@@ -1,16 +1,20 @@
 //! After a restart: what became of the commands that had begun.
 
-use super::{Errand, Load, Owner};
+use super::{Errand, Lanes, Load, Owner};
 use crate::{
     queue::{Job, Queue},
     recorder::Unsettled,
     target::Target,
     ticket::Ticket,
 };
-use std::sync::Arc;
-use tokio::{sync::watch, time::Instant};
+use std::sync::{Arc, Weak};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+use tokio_util::task::AbortOnDropHandle;
 use union::{
-    Kind, ObjectId,
+    CommandId, Kind, ObjectId,
     command::{Cause, Code, Outcome},
 };
 
@@ -59,7 +63,20 @@ impl Owner {
         }
     }
 
-    /// Ends the commands that have waited in a lane past their deadline; for a lane whose running command may take for ever.
+    /// Sees to it that a command that waits ends at its deadline, however long the running one takes.
+    pub(super) fn expire_at(&self, lanes: &mut Lanes, lane: ObjectId, id: CommandId, deadline: Instant) {
+        let owner = Weak::clone(&self.me);
+        let timer = tokio::spawn(async move {
+            sleep_until(deadline).await;
+            if let Some(owner) = owner.upgrade() {
+                owner.expire(lane);
+            }
+        });
+        let queue = lanes.queue(lane, self.limits.lane);
+        queue.attach(id, |load| load.expiry = Some(AbortOnDropHandle::new(timer)));
+    }
+
+    /// Ends the commands that have waited in a lane past their deadline.
     pub(crate) fn expire(&self, lane: ObjectId) {
         let now = Instant::now();
         let mut guard = self.lanes.lock();
@@ -68,7 +85,7 @@ impl Owner {
         let late =
             queue.take_waiting(|load| !load.is_hold() && load.deadline <= now && load.target().is_some());
         for job in late {
-            let why = "what became of an earlier command is not known yet, for the target does not answer; nothing was done";
+            let why = "an earlier command was still under way at its deadline; nothing was done";
             let cause = Cause::new(Code::TimedOut, format!("{} was not done in time: {why}", job.verb));
             self.end(lanes, vec![job], &Outcome::Failed(cause));
         }

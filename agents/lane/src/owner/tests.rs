@@ -535,3 +535,20 @@ async fn one_identity_on_two_targets_freezes_the_object() {
     second.release(w.vm);
     assert!(matches!(w.submit("PowerOn").outcome().await, Outcome::Done { .. }));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_waits_ends_at_its_own_deadline() {
+    let w = world(STOPPED, [Act::Hang]);
+    let mut hung = w.command("PowerOn");
+    hung.deadline_ms = w.clock.now_ms() + 3_600_000;
+    let hung = w.owner.submit(hung, Reply::Task).expect("taken");
+    let (waits, follows) = (w.submit("PowerOff"), w.submit("PowerOff"));
+    let start = Instant::now();
+    for late in [waits, follows] {
+        assert_eq!(code(&late.clone().outcome().await), Code::TimedOut);
+        assert_eq!(w.task_state(&late), TaskState::Failed as i64);
+    }
+    assert!(start.elapsed() <= Duration::from_secs(11));
+    assert!(hung.now().is_none());
+    assert_eq!((w.owner.count(), w.calls().len()), (1, 1));
+}

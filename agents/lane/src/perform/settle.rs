@@ -40,7 +40,6 @@ pub(super) async fn settle(owner: &Arc<Owner>, run: &Run, unsettled: &Unsettled)
     let at = unsettled.answered;
     let count = plan.steps.len();
     loop {
-        owner.expire(run.lane);
         if !owner.still_runs(run) {
             return given_up(command);
         }

@@ -64,6 +64,34 @@ fn a_waiting_job_can_be_cancelled_and_a_running_one_cannot() {
     assert_eq!(queue.len(), 1);
 }
 
+#[test]
+fn who_is_late_is_taken_out_and_whoever_follows_takes_its_place() {
+    let mut queue: Queue<bool> = Queue::new(9);
+    for (n, verb, late) in
+        [(1, "on", true), (2, "off", true), (3, "off", false), (4, "on", true), (5, "on", true)]
+    {
+        let job = Job { id: CommandId(Uuid::from_u128(n)), verb: Arc::from(verb), load: late };
+        queue.arrive(job, |running| table(running, verb));
+    }
+    let out = queue.take_waiting(|late| *late);
+    let ids: Vec<u128> = out.iter().map(|job| job.id.0.as_u128()).collect();
+    assert_eq!(ids, [2, 5, 4], "the running one stays");
+    queue.finish(CommandId(Uuid::from_u128(1))).expect("it ran");
+    assert_eq!(queue.running().map(|job| job.id.0.as_u128()), Some(3));
+    assert_eq!(queue.len(), 1);
+}
+
+#[test]
+fn a_job_that_must_go_in_does() {
+    let mut queue = Queue::new(1);
+    assert!(queue.refusal(|running| table(running, "off")).is_none());
+    assert!(queue.admit(job(1, "reset")));
+    assert!(matches!(queue.refusal(|running| table(running, "off")), Some(Arrival::Refused { .. })));
+    assert!(!queue.admit(job(2, "on")) && !queue.admit(job(3, "on")));
+    assert!(matches!(queue.refusal(|_| Conflict::Queue), Some(Arrival::Full)));
+    assert_eq!(queue.len(), 3);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Arrive(usize),

@@ -410,17 +410,18 @@ async fn a_plan_of_facts_alone_makes_no_call() {
 #[tokio::test(start_paused = true)]
 async fn a_stale_lease_is_refused_when_it_comes_and_when_it_has_waited() {
     let w = plans([Act::Hang]);
-    let send = |epoch| {
+    let send = |epoch, deadline_ms| {
         let plan = plan([(vm(1), call("Name", "web"))]);
         let dispatch = Dispatch { plan: Some(plan), epoch: Some(epoch) };
-        w.owner.dispatch(w.command("Reconfigure", vm(1)), dispatch, Reply::Outcome)
+        let command = Command { deadline_ms, ..w.command("Reconfigure", vm(1)) };
+        w.owner.dispatch(command, dispatch, Reply::Outcome)
     };
-    let hung = send(3).expect("taken");
-    let waits = send(3).expect("taken");
+    let hung = send(3, NOW + 10_000).expect("taken");
+    let waits = send(3, NOW + 60_000).expect("taken");
     tokio::time::sleep(Duration::from_millis(50)).await;
     w.owner.lease("hyper", 4).expect("a newer one");
     assert_eq!(w.owner.lease("hyper", 3).expect_err("an older one").code, Code::InvalidState);
-    assert_eq!(send(3).expect_err("an older one").code, Code::InvalidState);
+    assert_eq!(send(3, NOW + 10_000).expect_err("an older one").code, Code::InvalidState);
     assert_eq!(word(&hung.outcome().await), "failed");
     assert_eq!(code(&waits.outcome().await), Code::InvalidState);
     assert_eq!(w.calls(), ["Name web"]);
