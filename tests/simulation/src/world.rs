@@ -30,7 +30,7 @@ pub const PROCESSES: [&str; 3] = ["engine", "a", "b"];
 /// VMs a hypervisor has at first.
 pub const VMS: u128 = 2;
 /// How long things go wrong.
-const TROUBLE: Duration = Duration::from_secs(12);
+const TROUBLE: Duration = Duration::from_secs(7);
 /// How long everything may take to settle once nothing goes wrong any more.
 const PEACE: Duration = Duration::from_secs(120);
 
@@ -312,8 +312,8 @@ pub fn run(seed: u64) -> Result<usize, Failure> {
             while !world.is_settled().await {
                 sleep(Duration::from_millis(50)).await;
             }
-            // What is on its way to the engine's replica arrives.
-            sleep(Duration::from_secs(8)).await;
+            // What is on its way to the engine arrives, what was lost on its way a little later.
+            sleep(Duration::from_secs(25)).await;
             histories
         });
         let count = match settled.await {
