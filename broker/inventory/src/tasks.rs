@@ -11,9 +11,13 @@
 //! A step that the machine does not have is ignored: an ended task stays as it ended. Limits: ended tasks are kept 24 h and at most
 //! 10,000 of them, but every one at least 10 minutes; an object lists the last 20 of its tasks of the last 10 minutes.
 
-use crate::store::{Inventory, Put};
+use crate::store::{Inventory, Observer, ObserverGuard, Put};
+
+mod recent;
+
 use parking_lot::Mutex;
 use prost::Message;
+use recent::Lately;
 use rustc_hash::FxHashMap;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -45,8 +49,6 @@ pub struct Kept {
     pub command: Option<CommandId>,
     /// All of it.
     pub record: Arc<Record>,
-    /// Why it failed.
-    pub cause: Option<Arc<Cause>>,
 }
 
 /// Keeps tasks over restarts.
@@ -66,6 +68,8 @@ pub struct Tasks {
     slots: Slots,
     book: Mutex<Book>,
     keeper: OnceLock<Arc<dyn Keeper>>,
+    lately: Arc<Lately>,
+    _watch: ObserverGuard,
 }
 
 #[derive(Debug, Default)]
@@ -79,7 +83,6 @@ struct Book {
     swept: i64,
     /// Recent tasks of an object, newest last, with their end once they have one.
     recent: FxHashMap<ObjectId, VecDeque<(ObjectId, Option<i64>)>>,
-    causes: FxHashMap<ObjectId, Arc<Cause>>,
 }
 
 #[derive(Debug)]
@@ -135,7 +138,18 @@ impl Tasks {
             message: s("message"),
             cause: s("cause"),
         };
-        Arc::new(Tasks { inventory, clock, ids, slots, book: Mutex::default(), keeper: OnceLock::new() })
+        let lately = Arc::new(Lately::new(slots.queued_ms, slots.completed_ms, slots.number));
+        let watch = inventory.observe_all(Arc::clone(&lately) as Arc<dyn Observer>);
+        Arc::new(Tasks {
+            inventory,
+            clock,
+            ids,
+            slots,
+            book: Mutex::default(),
+            keeper: OnceLock::new(),
+            lately,
+            _watch: watch,
+        })
     }
 
     /// Where they live.
@@ -154,7 +168,7 @@ impl Tasks {
         let Some((keeper, record)) = self.keeper.get().zip(self.inventory.record(task)) else { return };
         let command =
             record.get(self.slots.command_id).as_str().and_then(|text| Some(CommandId(text.parse().ok()?)));
-        keeper.keep(Kept { id: task, command, record, cause: self.cause(task) });
+        keeper.keep(Kept { id: task, command, record });
     }
 
     /// Takes over what was kept, before the first task is made. Gives the commands of those that had not ended.
@@ -178,9 +192,6 @@ impl Tasks {
                         book.live.insert(number, task.id);
                         live.extend(task.command.map(|command| (command, task.id)));
                     }
-                }
-                if let Some(cause) = &task.cause {
-                    book.causes.insert(task.id, Arc::clone(cause));
                 }
                 if let Some(object) = task.record.get(s.object_id).as_ref_id() {
                     book.recent.entry(object).or_default().push_back((task.id, ended));
@@ -305,7 +316,7 @@ impl Tasks {
             (s.progress, 100i64.into()),
             (s.result_id, result.into()),
         ];
-        self.end(task, values, None)
+        self.end(task, values)
     }
 
     /// It failed; the whole cause stays readable through [`Tasks::cause`].
@@ -318,10 +329,10 @@ impl Tasks {
             (s.cancelled, (cause.code == union::command::Code::Cancelled).into()),
             (s.cause, Value::Bytes(cause.to_pb(self.inventory.schema()).encode_to_vec().into())),
         ];
-        self.end(task, values, Some(Arc::new(cause.clone())))
+        self.end(task, values)
     }
 
-    fn end(&self, task: ObjectId, mut values: Vec<(Slot, Value)>, cause: Option<Arc<Cause>>) -> Revision {
+    fn end(&self, task: ObjectId, mut values: Vec<(Slot, Value)>) -> Revision {
         if !self.is(task, &[TaskState::Queued, TaskState::Active]) {
             return self.inventory.revision();
         }
@@ -335,9 +346,6 @@ impl Tasks {
             return self.inventory.revision();
         }
         book.ended.push_back((now, number, task));
-        if let Some(cause) = cause {
-            book.causes.insert(task, cause);
-        }
         let object = self.inventory.record(task).and_then(|t| t.get(s.object_id).as_ref_id());
         if let Some(recent) = object.and_then(|o| book.recent.get_mut(&o))
             && let Some(entry) = recent.iter_mut().find(|(id, _)| *id == task)
@@ -356,27 +364,16 @@ impl Tasks {
 
     /// Why a task failed, wherever it ran: one that this inventory only follows says so in its record.
     pub fn cause(&self, task: ObjectId) -> Option<Arc<Cause>> {
-        if let Some(known) = self.book.lock().causes.get(&task) {
-            return Some(Arc::clone(known));
-        }
         let record = self.inventory.record(task)?;
         let Value::Bytes(bytes) = record.get(self.slots.cause) else { return None };
         let cause = union::pb::Cause::decode(&**bytes).ok()?;
         Some(Arc::new(Cause::from_pb(self.inventory.schema(), &cause)))
     }
 
-    /// The tasks that run, wait or ended within the last 10 minutes, newest last, at most `limit`.
+    /// The tasks that run, wait or ended within the last 10 minutes, those that the inventory only follows too, newest last, at most
+    /// `limit`.
     pub fn recent(&self, limit: usize) -> Vec<ObjectId> {
-        let since = self.clock.now_ms() - RECENT_MS;
-        let book = self.book.lock();
-        let ended = book.ended.iter().rev().take_while(|(at, _, _)| *at >= since);
-        let live = book.live.iter().map(|(number, id)| (*number, *id));
-        let mut recent: Vec<(i64, ObjectId)> =
-            ended.map(|(_, number, id)| (*number, *id)).chain(live).collect();
-        drop(book);
-        recent.sort_unstable();
-        recent.drain(..recent.len().saturating_sub(limit));
-        recent.into_iter().map(|(_, id)| id).collect()
+        self.lately.newest(self.clock.now_ms(), limit)
     }
 
     /// Drops tasks beyond the limits and takes those that are no longer recent off their objects. Runs with every new task; call it
@@ -393,7 +390,6 @@ impl Tasks {
                     break;
                 }
                 book.ended.pop_front();
-                book.causes.remove(&task);
                 gone.push(task);
                 puts.push(Put::Remove(task));
             }
@@ -401,6 +397,7 @@ impl Tasks {
             let due = now.saturating_sub(book.swept) >= SWEEP_MS;
             if due {
                 book.swept = now;
+                self.lately.sweep(now);
             }
             book.recent.retain(|object, recent| {
                 if !due {

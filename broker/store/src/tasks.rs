@@ -17,8 +17,6 @@ row! {
         1 id: ObjectId,
         /// Its record as protobuf.
         2 record: Blob,
-        /// Why it failed, as protobuf; empty: it did not.
-        3 cause: Blob,
     }
 }
 

@@ -8,7 +8,6 @@
 
 use inventory::tasks::{Keeper, Kept};
 use parking_lot::Mutex;
-use prost::Message;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use store::{
@@ -16,7 +15,7 @@ use store::{
     tasks::{self, Task, Tasks as Rows},
 };
 use tokio::sync::Notify;
-use union::{CommandId, Kind, ObjectId, Schema, codec, command::Cause, pb};
+use union::{CommandId, Kind, ObjectId, Schema, codec};
 
 /// Rows written together at most.
 const TOGETHER: usize = 512;
@@ -88,11 +87,8 @@ impl TaskKeeper {
                     return None;
                 }
             };
-            let cause = Some(&row.cause.0).filter(|bytes| !bytes.is_empty());
-            let cause = cause.and_then(|bytes| pb::Cause::decode(bytes.as_slice()).ok());
             let command = command_id.and_then(|slot| record.get(slot).as_str()?.parse().ok().map(CommandId));
-            let cause = cause.map(|cause| Arc::new(Cause::from_pb(&self.schema, &cause)));
-            Some(Kept { id: row.id, command, record: Arc::new(record), cause })
+            Some(Kept { id: row.id, command, record: Arc::new(record) })
         };
         Ok(rows.into_iter().filter_map(read).collect())
     }
@@ -156,12 +152,7 @@ impl TaskKeeper {
 
 impl Keeper for TaskKeeper {
     fn keep(&self, task: Kept) {
-        let cause = task.cause.map(|cause| cause.to_pb(&self.schema).encode_to_vec());
-        let row = Task {
-            id: task.id,
-            record: Blob(codec::encode(&self.schema, &task.record)),
-            cause: Blob(cause.unwrap_or_default()),
-        };
+        let row = Task { id: task.id, record: Blob(codec::encode(&self.schema, &task.record)) };
         self.queue.lock().put(task.id, Waiting::Put(row, task.command));
         self.wake.notify_one();
     }

@@ -184,3 +184,26 @@ fn tasks_go_on_after_a_restart() {
     again.sweep();
     assert_eq!(shelf.0.lock().len(), 1, "only the one that still waits");
 }
+
+#[test]
+fn tasks_of_others_are_recent_too_and_say_why_they_failed() {
+    let (_, agents, theirs) = world();
+    let (clock, inventory, _) = world();
+    clock.advance(Duration::from_millis(1));
+    let tasks = Tasks::new(Arc::clone(&inventory), clock, Arc::new(SeededIds::new(8)));
+    let follow = |task: ObjectId| {
+        let record = agents.record(task).expect("there");
+        inventory.apply(vec![Put::Copy(task, record, 1, 1)]);
+    };
+    let other = theirs.create(&command(1), true);
+    follow(other);
+    let own = tasks.create(&command(2), true);
+    assert_eq!(tasks.recent(9), [other, own]);
+    assert_eq!(tasks.recent(1), [own]);
+    let cause = Cause { fault: Arc::from("Native"), ..Cause::new(Code::TargetFailed, "no") };
+    theirs.failed(other, &cause);
+    follow(other);
+    assert_eq!(tasks.cause(other).as_deref(), Some(&cause));
+    inventory.apply(vec![Put::Remove(other)]);
+    assert_eq!((tasks.recent(9), tasks.cause(other)), (vec![own], None));
+}
