@@ -10,14 +10,14 @@
 use super::{
     LiftError, NativeArgs, NativeValue, Resolve,
     changes::ChangeSlots,
-    lift::{file_name, named, native},
+    lift::{file_name, named, native, read_back},
 };
 use crate::{
     cel::Program,
     lens::{Chain, Class},
     reader::Reader,
     render::{BodyId, Compiled, Entry, Leaf, List, NodeId, NodeKind, Source, ValueKind, Walk},
-    schema::{NativeField, NativeType, VersionIndex},
+    schema::{NativeField, NativeType, Primitive, TypeId, VersionIndex},
 };
 use std::{collections::BTreeMap, sync::Arc};
 use union::{Kind, MessageId, ObjectId, Record, Slot, Value};
@@ -403,7 +403,7 @@ impl DeviceEdit {
                 NodeKind::Leaf(leaf) if node.class < Class::RenderOnly => {
                     if let (Source::Slot(slot), Some(value)) = (&leaf.source, item.get(name)) {
                         let path: Arc<str> = Arc::from(format!("{at}.{name}"));
-                        let field = shown_as(leaf, &node.place.field.kind, node.list);
+                        let field = shown_as(node.place.field.kind, node.list);
                         let given = native(&path, &field, value, ids)?;
                         // A device says nothing by an empty text.
                         if given.as_str() == Some("") {
@@ -412,8 +412,7 @@ impl DeviceEdit {
                         if walk.is_some_and(|walk| shows(leaf, walk, &given)) {
                             continue;
                         }
-                        let value = leaf.chain.read(given);
-                        said.set(*slot, value.map_err(|why| LiftError::BadValue { path, why })?);
+                        said.set(*slot, read_back(&path, &leaf.chain, given)?);
                     }
                 }
                 NodeKind::Struct(variants) => {
@@ -436,10 +435,11 @@ impl DeviceEdit {
 }
 
 /// A field of the kind that the row writes.
-fn shown_as(leaf: &Leaf, kind: &ValueKind, list: bool) -> NativeField {
-    let ty = match (kind, &leaf.out) {
-        (ValueKind::Primitive(p), _) => NativeType::Primitive(*p),
-        _ => NativeType::Primitive(crate::schema::Primitive::String),
+fn shown_as(kind: ValueKind, list: bool) -> NativeField {
+    let ty = match kind {
+        ValueKind::Primitive(p) => NativeType::Primitive(p),
+        ValueKind::Ref => NativeType::Ref(TypeId(0)),
+        ValueKind::Enum | ValueKind::Data => NativeType::Primitive(Primitive::String),
     };
     NativeField { name: Arc::from(""), ty, optional: true, list, since: VersionIndex::default() }
 }
@@ -497,7 +497,7 @@ impl ReadRow {
             ReadForm::Value { slot, field, chain } => {
                 let Some(value) = parent.get(name) else { return Ok(()) };
                 let given = native(&path, field, value, ids)?;
-                said.set(*slot, chain.read(given).map_err(|why| LiftError::BadValue { path, why })?);
+                said.set(*slot, read_back(&path, chain, given)?);
             }
             ReadForm::Named { slot, kind } => {
                 if let Some(name) = text() {

@@ -4,6 +4,8 @@ use super::{
     Argument, CommandMap, Form, ItemRows, LiftError, NativeArgs, NativeValue, Place, Resolve, primitive,
 };
 use crate::{
+    flow::{Flow, kind_names},
+    lens::Chain,
     reader::Reader,
     schema::{NativeField, NativeType, Primitive},
 };
@@ -151,8 +153,7 @@ impl Argument {
                     other => other,
                 };
                 let native = native(&path(), field, value, ids)?;
-                let value = chain.read(native).map_err(|why| LiftError::BadValue { path: path(), why })?;
-                to.set(record, value);
+                to.set(record, read_back(&path(), chain, native)?);
             }
             Form::Items { to, types } => {
                 let items = args.items(&self.path);
@@ -271,6 +272,29 @@ pub(super) fn file_name<'t>(
         return Ok((None, file));
     }
     Ok((Some(named(ids, Kind::StoragePool, store, path)?), file))
+}
+
+/// Through the lenses of a row; a reference is one to the kinds of object that the union's field names.
+pub(super) fn read_back(path: &Arc<str>, chain: &Chain, native: Value) -> Result<Value, LiftError> {
+    let bad = |why: String| LiftError::BadValue { path: path.clone(), why };
+    let value = chain.read(native).map_err(bad)?;
+    let one = match &value {
+        Value::List(items) => items.iter().collect(),
+        one => vec![one],
+    };
+    for value in one {
+        match (&chain.shape.flow, value) {
+            (Flow::NativeRef(kinds), Value::Ref(id)) if kinds.is_empty() || kinds.contains(&id.kind) => {}
+            (Flow::NativeRef(kinds), Value::Ref(id)) => {
+                return Err(bad(format!("it names a {}, expected is a {}", id.kind, kind_names(kinds))));
+            }
+            (Flow::NativeRef(_), Value::Absent) => {}
+            (Flow::NativeRef(_), _) => return Err(bad("a reference is expected".to_owned())),
+            (_, Value::Ref(_)) => return Err(bad("a reference cannot stand here".to_owned())),
+            _ => {}
+        }
+    }
+    Ok(value)
 }
 
 /// Types an argument by the native schema.

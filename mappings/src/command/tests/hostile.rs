@@ -137,6 +137,22 @@ proptest! {
 }
 
 #[test]
+fn a_reference_stands_only_where_its_kind_may() {
+    let bundle = demo();
+    let protocol = bundle.protocol("demo").unwrap();
+    let lift = |method: &str, args: Vec<(&'static str, NativeValue)>| {
+        protocol.command(method).unwrap().lift(&Args(args), &Ids, None).unwrap_err().to_string()
+    };
+    let machine = || machine("vm-1");
+    let error = lift("Start_Task", vec![("this", machine()), ("host", machine())]);
+    assert!(error.contains("`host` cannot be read: it names a vm, expected is a host"), "{error}");
+    let error = lift("Change_Task", vec![("this", machine()), ("spec.name", machine())]);
+    assert!(error.contains("a reference cannot stand here"), "{error}");
+    let error = lift("Change_Task", vec![("this", NativeValue::Text("vm-1".into()))]);
+    assert!(error.contains("a simple value cannot stand here"), "{error}");
+}
+
+#[test]
 fn a_call_with_nothing_but_its_object_changes_nothing() {
     let bundle = demo();
     let map = bundle.protocol("demo").unwrap().command("Change_Task").unwrap();
