@@ -123,6 +123,8 @@ async fn a_running_vm_changes_what_it_can_while_it_runs() {
     let commands = Commands::start(&rig).await;
     let vm = commands.bench.vm("busy");
     commands.done("PowerOn", vm, PowerState::Running).await;
+    // Its BIOS resets the drive, which closes an open tray without libvirt's knowing: see mappings/libvirt/NOTES.md.
+    commands.done("Pause", vm, PowerState::Paused).await;
     let edit = |list: &str, key: &str, item: (&str, Fields<'_>), clear: &[&str]| {
         [("devices", Value::list([commands.device(DeviceOp::DeviceEdit, list, key, item, clear)]))]
     };
@@ -136,7 +138,7 @@ async fn a_running_vm_changes_what_it_can_while_it_runs() {
     assert_eq!(commands.bench.field(vm, "description"), Value::str("while it runs"));
     let (code, message) = commands.refused(vm, &[("name", Value::str("other"))]).await;
     assert_eq!(code, Code::InvalidState, "{message}");
-    assert_eq!(commands.bench.power(vm), Some(PowerState::Running as i64));
+    commands.done("Unpause", vm, PowerState::Running).await;
     commands.done("PowerOff", vm, PowerState::Stopped).await;
     assert_eq!(commands.column(vm, "cdroms", "path"), [Value::str(&two)], "also when it starts again");
 }
