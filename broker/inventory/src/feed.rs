@@ -9,7 +9,7 @@
 //!
 //! A fact's key is the object's id in its text form. Keys that begin with `~` sort behind all of them, so that in a snapshot they come last.
 
-use crate::store::{Change, Entry};
+use crate::store::{Change, Credit, Entry};
 use prost::Message as _;
 use std::sync::Arc;
 use union::{ObjectId, Record, Slot, Value, codec, command::Revision, pb, schema::Schema};
@@ -44,11 +44,23 @@ pub struct Held<'a> {
 
 /// The key and the bytes of a change; no bytes: the object is gone.
 pub fn encode(schema: &Schema, change: &Change, held: Held<'_>) -> (String, Option<Vec<u8>>) {
-    (change.id.to_string(), change.entry.as_ref().map(|entry| encode_entry(schema, change.id, entry, held)))
+    let bytes = change.entry.as_ref().map(|entry| {
+        let mut told = told(schema, change.id, entry, held);
+        if let Some(credit) = &change.credit {
+            told.principal = credit.principal.to_string();
+            told.command_id = credit.command.to_string();
+        }
+        told.encode_to_vec()
+    });
+    (change.id.to_string(), bytes)
 }
 
 /// The bytes of an object as it stands.
 pub fn encode_entry(schema: &Schema, id: ObjectId, entry: &Entry, held: Held<'_>) -> Vec<u8> {
+    told(schema, id, entry, held).encode_to_vec()
+}
+
+fn told(schema: &Schema, id: ObjectId, entry: &Entry, held: Held<'_>) -> pb::Change {
     pb::Change {
         object_id: id.to_string(),
         record: Some(codec::encode(schema, &entry.record)),
@@ -58,8 +70,8 @@ pub fn encode_entry(schema: &Schema, id: ObjectId, entry: &Entry, held: Held<'_>
         modified_ms: entry.modified_ms,
         target: held.target.to_owned(),
         protocol: held.protocol.to_owned(),
+        ..pb::Change::default()
     }
-    .encode_to_vec()
 }
 
 /// What is published behind a batch: the revision that it makes up.
@@ -80,6 +92,8 @@ pub(crate) struct Fact {
     pub modified_ms: i64,
     pub target: Arc<str>,
     pub protocol: Arc<str>,
+    /// On whose account it changed.
+    pub credit: Option<Credit>,
 }
 
 /// One thing an agent says.
@@ -108,6 +122,10 @@ pub(crate) fn decode(schema: &Schema, key: &str, bytes: &[u8]) -> Result<Said, F
         modified_ms: change.modified_ms,
         target: Arc::from(change.target),
         protocol: Arc::from(change.protocol),
+        credit: (!change.principal.is_empty()).then(|| Credit {
+            principal: Arc::from(change.principal),
+            command: Arc::from(change.command_id),
+        }),
     };
     Ok(Said::Fact(id, fact))
 }

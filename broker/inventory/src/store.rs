@@ -76,6 +76,8 @@ pub struct Change {
     pub entry: Option<Entry>,
     /// The revision of the batch.
     pub revision: Revision,
+    /// On whose account it changed, if by a command.
+    pub credit: Option<Credit>,
 }
 
 /// One thing to store.
@@ -215,7 +217,7 @@ impl Inventory {
         let mut interner = self.writer.lock();
         let now = self.clock.now_ms();
         let mut owned = Vec::new();
-        let (changes, revision) = {
+        let (mut changes, revision) = {
             let mut state = self.state.write();
             let next = Revision { n: state.revision.n + 1, ..state.revision };
             let mut changes = Vec::with_capacity(puts.len());
@@ -233,6 +235,10 @@ impl Inventory {
             }
             (changes, state.revision)
         };
+        let credits = self.shared.credits.read().clone();
+        for change in changes.iter_mut().filter(|_| !credits.is_empty()) {
+            change.credit = credits.get(&change.id).cloned();
+        }
         self.tell(&changes, &owned, revision);
         revision
     }
@@ -447,6 +453,7 @@ impl Inventory {
                 changed: SlotSet::ALL,
                 entry: Some(entry),
                 revision,
+                credit: None,
             })
         })
         .collect()

@@ -3,7 +3,7 @@
 use super::{Holder, Inner, Seed};
 use crate::{
     feed::{Fact, Said},
-    store::Put,
+    store::{Credit, Put},
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::{collections::BTreeMap, sync::Arc};
@@ -52,6 +52,8 @@ pub(super) struct Book {
 #[derive(Debug, Default)]
 struct Draft {
     puts: Vec<Put>,
+    /// On whose account they change, where it is by a command.
+    credits: Vec<(ObjectId, Credit)>,
     /// Of these the word on whether they are contested may have changed.
     judged: Vec<ObjectId>,
 }
@@ -150,6 +152,7 @@ impl Book {
         }
         agent.masked.remove(&id);
         draft.puts.push(fact.put(id));
+        draft.credits.extend(fact.credit.clone().map(|credit| (id, credit)));
         self.hold(inner, name, id, &fact);
     }
 
@@ -208,7 +211,7 @@ impl Book {
 
     /// Applies a batch and says of each object in question whether it is contested.
     fn finish(&mut self, inner: &Inner, draft: Draft) {
-        let Draft { mut puts, judged } = draft;
+        let Draft { mut puts, credits, judged } = draft;
         for id in judged {
             let why = self.contest(inner, id);
             match &why {
@@ -221,7 +224,14 @@ impl Book {
                 puts.push(Put::Own(id, vec![(slot, why.map_or(Value::Absent, Value::from))]));
             }
         }
+        let on_account: Vec<ObjectId> = credits.iter().map(|(id, _)| *id).collect();
+        for (id, credit) in credits {
+            inner.inventory.set_credit(id, Some(credit));
+        }
         inner.apply(puts);
+        for id in on_account {
+            inner.inventory.set_credit(id, None);
+        }
     }
 
     /// Why nothing can be done to an object, if several agents have it.
@@ -286,7 +296,7 @@ impl Book {
             }
             agent.lost = true;
             known.push((Arc::clone(&name), id));
-            let fact = Fact { record, created_ms, modified_ms, target, protocol };
+            let fact = Fact { record, created_ms, modified_ms, target, protocol, credit: None };
             self.fact(inner, &name, id, fact, &mut draft);
         }
         self.finish(inner, draft);

@@ -37,6 +37,7 @@ impl Follow {
             modified_ms: entry.modified_ms,
             target: word(|holder| &holder.target),
             protocol: word(|holder| &holder.protocol),
+            credit: change.credit.clone(),
         };
         Said::Fact(change.id, fact)
     }

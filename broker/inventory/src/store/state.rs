@@ -54,7 +54,7 @@ impl State {
         }
         let new = Some(Arc::clone(&entry.record));
         self.entries.insert(id, entry.clone());
-        Change { id, old, new, changed, entry: Some(entry), revision }
+        Change { id, old, new, changed, entry: Some(entry), revision, credit: None }
     }
 
     pub(super) fn remove(&mut self, id: ObjectId, revision: Revision, now: i64) -> Option<Change> {
@@ -73,6 +73,14 @@ impl State {
                 self.tombstones.remove(&oldest);
             }
         }
-        Some(Change { id, old: Some(gone.record), new: None, changed: SlotSet::ALL, entry: None, revision })
+        Some(Change {
+            id,
+            old: Some(gone.record),
+            new: None,
+            changed: SlotSet::ALL,
+            entry: None,
+            revision,
+            credit: None,
+        })
     }
 }
