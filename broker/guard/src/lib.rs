@@ -11,6 +11,7 @@
 //! people     users, groups, roles, scopes, templates: pure
 //! keys       a member's key pairs; `signed`: messages; `seal`: secrets; `grant`: what a session may do
 //! pass       a login in the hands of a front; `passes`: those of an agent
+//! refusals   what an agent's sessions were refused, for the audit
 //! authority  the engine's room: logins, sessions, grants, the audit, what an administrator asks
 //! summary    a command as the audit shows it
 //! local      an authority and its one agent in one process
@@ -31,6 +32,7 @@ pub mod pass;
 pub mod passes;
 pub mod passwords;
 pub mod people;
+pub mod refusals;
 pub mod seal;
 pub mod secret;
 pub mod signed;

@@ -1,6 +1,6 @@
 //! A login, in the hands of a front.
 
-use crate::{Grant, LoginError, Secret};
+use crate::{Grant, LoginError, Secret, refusals::Refusals, verbs};
 use async_trait::async_trait;
 use parking_lot::RwLock;
 use std::{net::IpAddr, sync::Arc};
@@ -31,6 +31,8 @@ pub struct Pass {
     pub ended: CancellationToken,
     /// What it may do now.
     pub grant: Arc<RwLock<Arc<Grant>>>,
+    /// Where it is noted what it may not do; shared by the sessions of an agent.
+    pub refusals: Arc<Refusals>,
 }
 
 /// Who wants in.
@@ -67,10 +69,11 @@ pub trait Logins: Send + Sync + std::fmt::Debug {
 }
 
 impl Pass {
-    /// Whether the session may send a command of `class`, called `verb`, to `object`.
+    /// Whether the session may send a command of `class`, called `verb`, to `object`. What is refused, unless it only reads, is noted for
+    /// the audit.
     ///
     /// # Errors
-    /// [`Code::Permission`](union::command::Code) with a sentence for people; the fault's `privilegeId` is the front's to choose.
+    /// [`Code::Permission`](union::command::Code) with a sentence for people; the fault's own words are the front's to choose.
     pub fn authorize(
         &self,
         verb: &str,
@@ -79,7 +82,15 @@ impl Pass {
         tree: &dyn Tree,
         now_ms: i64,
     ) -> Result<(), Cause> {
-        self.now().allows(verb, class, object, tree, now_ms)
+        let grant = self.now();
+        let allowed = grant.allows(verb, class, object, tree, now_ms);
+        if let Err(cause) = &allowed
+            && class != Class::Read
+        {
+            tracing::info!(session = &*self.session, %cause, "a session may not");
+            self.refusals.put(&grant, verb, object, &cause.message, now_ms);
+        }
+        allowed
     }
 
     /// Whether the session may send a command: on every object that it needs permission for.
@@ -87,7 +98,9 @@ impl Pass {
     /// # Errors
     /// As [`Pass::authorize`].
     pub fn covers(&self, command: &Command, tree: &dyn Tree, now_ms: i64) -> Result<(), Cause> {
-        self.now().covers(command, tree, now_ms)
+        let class = command.schema.class;
+        let mut objects = verbs::objects(command).into_iter();
+        objects.try_for_each(|object| self.authorize(&command.verb, class, object, tree, now_ms))
     }
 
     /// What it may do now.

@@ -3,7 +3,7 @@
 //! Ended ones are remembered for as long as a grant of theirs may be valid, so that a grant that comes late brings none back. Limits:
 //! [`MOST`] held, [`ENDED`] remembered.
 
-use crate::{Grant, Pass, Secret, grant};
+use crate::{Grant, Pass, Secret, grant, refusals::Refusals};
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 use std::{fmt, sync::Arc};
@@ -25,6 +25,7 @@ struct Table {
 /// The passes of one agent.
 pub struct Passes {
     table: Mutex<Table>,
+    refusals: Arc<Refusals>,
     clock: Arc<dyn Clock>,
 }
 
@@ -37,7 +38,7 @@ impl fmt::Debug for Passes {
 impl Passes {
     /// None yet.
     pub fn new(clock: Arc<dyn Clock>) -> Passes {
-        Passes { table: Mutex::default(), clock }
+        Passes { table: Mutex::default(), refusals: Arc::default(), clock }
     }
 
     /// Holds a session whose grant came with a login; the same pass when it is held already. `None`: it has ended, there is no room, or the
@@ -62,9 +63,15 @@ impl Passes {
             created_ms: grant.content.created_ms,
             ended: CancellationToken::new(),
             grant: Arc::new(RwLock::new(Arc::new(grant))),
+            refusals: Arc::clone(&self.refusals),
         };
         table.held.insert(session, pass.clone());
         Some(pass)
+    }
+
+    /// What its sessions were refused.
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     /// The pass of a session.

@@ -36,8 +36,10 @@ pub const GROUPS: usize = 1_000;
 pub const ROLES: usize = 1_000;
 /// Scopes in all.
 pub const SCOPES: usize = 50_000;
-/// Scopes that reach one user; more do not fit a grant.
+/// Scopes that reach one user.
 pub const SCOPES_OF_ONE: usize = 512;
+/// Bytes of one user's scopes in a grant.
+pub const BYTES_OF_ONE: usize = 128 * 1_024;
 /// Templates.
 pub const TEMPLATES: usize = 1_000;
 /// Rows of a template.
@@ -128,6 +130,7 @@ impl fmt::Debug for Hashed {
 
 /// A role on part of the tree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Scope {
     /// Whose.
     pub who: Who,

@@ -175,7 +175,7 @@ pub enum ScopeVerb {
 
 #[derive(Debug, Subcommand)]
 pub enum TemplateVerb {
-    /// Add or change a template, from JSON rows on standard input: `[{"role":"…","root":"place","kinds":["vm"]}]`.
+    /// Add or change a template, from JSON rows on standard input: `[{"role":"…","place":"folder","kinds":["vm"]}]`.
     Add {
         /// The name.
         name: String,

@@ -25,6 +25,7 @@ impl Engine {
             created_ms: 1_000,
             ended: CancellationToken::new(),
             grant: Arc::new(RwLock::new(Arc::new(grant))),
+            refusals: Arc::default(),
         };
         sessions.insert(key, pass.clone());
         pass

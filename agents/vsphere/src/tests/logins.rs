@@ -44,6 +44,7 @@ impl Engine {
             created_ms: self.clock.now_ms(),
             ended: CancellationToken::new(),
             grant: Arc::new(RwLock::new(Arc::new(grant))),
+            refusals: Arc::default(),
         };
         sessions.insert(key, (pass.clone(), self.clock.monotonic()));
         pass

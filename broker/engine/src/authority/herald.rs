@@ -24,8 +24,10 @@ use union::{command::Code, pb};
 
 /// Notices that wait.
 pub const QUEUED: usize = 65_536;
-/// Notices in one message.
+/// Ended sessions in one message.
 const AT_ONCE: usize = 256;
+/// Bytes of grants in one message: the bus takes 1 MiB.
+const BYTES: usize = 512 * 1_024;
 const WITHIN: Duration = Duration::from_secs(5);
 const TRIES: u32 = 12;
 const PAUSE: Duration = Duration::from_secs(5);
@@ -121,11 +123,15 @@ impl Herald {
                 granted.entry(agent).or_default().push(grant);
             }
             for (agent, grants) in granted {
-                let messages = grants.chunks(AT_ONCE).map(|some| {
-                    let renewed = pb::Renewed { grants: some.to_vec(), ended: Vec::new() };
-                    ("grants", Bytes::from(renewed.encode_to_vec()))
-                });
-                to.entry(agent).or_default().extend(messages);
+                let messages = to.entry(agent).or_default();
+                let mut renewed = pb::Renewed::default();
+                for grant in grants {
+                    if renewed.encoded_len() + grant.encoded_len() > BYTES && !renewed.grants.is_empty() {
+                        messages.push(("grants", Bytes::from(std::mem::take(&mut renewed).encode_to_vec())));
+                    }
+                    renewed.grants.push(grant);
+                }
+                messages.push(("grants", Bytes::from(renewed.encode_to_vec())));
             }
             let telling = to.into_iter().map(|(agent, messages)| self.tell(agent, messages));
             futures_util::future::join_all(telling).await;

@@ -228,6 +228,16 @@ async fn agents_are_told_until_they_have_heard() {
         (agent.to_owned(), verb.to_owned(), vec![session.to_owned()])
     };
     assert_eq!(told, [line("east", "revoke", "b"), line("west", "grants", "a"), line("west", "revoke", "b")]);
+    for n in 0..100 {
+        let role = "r".repeat(10_000);
+        let scopes = vec![pb::Scope { role, ..Default::default() }];
+        let content = pb::Grant { session_id: format!("d{n}"), scopes, ..Default::default() };
+        let large = guard::Grant::issue(content, "lab", &Keys::new(&SeededIds::new(1)));
+        herald.granted("west", &large);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let parts: Vec<usize> = agents.told.lock().drain(3..).map(|(_, _, sessions)| sessions.len()).collect();
+    assert!(parts.len() == 2 && parts.iter().sum::<usize>() == 100, "more than a message holds: {parts:?}");
     herald.ended("c");
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(agents.told.lock().len(), 6);

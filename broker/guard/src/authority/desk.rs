@@ -12,6 +12,8 @@ use zeroize::Zeroizing;
 
 /// Sessions in one `used` or `renew`.
 const SESSIONS: usize = 4_096;
+/// Bytes of grants in one answer: a message on the bus holds 1 MiB.
+const GRANT_BYTES: usize = 512 * 1_024;
 
 fn malformed(what: &str, why: impl std::fmt::Display) -> Cause {
     Cause::new(Code::InvalidArgument, format!("expected {what}: {why}"))
@@ -36,8 +38,14 @@ impl Authority {
             "renew" => read::<pb::Renew>(body, "sessions to renew").map(|renew| {
                 let sessions = renew.session_ids.iter().take(SESSIONS).map(String::as_str);
                 let (grants, ended) = self.renew(from, sessions);
-                let grants = grants.iter().map(|grant| grant.signed.clone()).collect();
-                pb::Renewed { grants, ended }.encode_to_vec()
+                // Those that do not fit are asked for again, for they stay as old as they are.
+                let mut room = GRANT_BYTES;
+                let grants = grants.iter().map(|grant| grant.signed.clone()).take_while(|signed| {
+                    let fits = signed.encoded_len() <= room;
+                    room = room.saturating_sub(signed.encoded_len());
+                    fits
+                });
+                pb::Renewed { grants: grants.collect(), ended }.encode_to_vec()
             }),
             _ => return None,
         })

@@ -1,8 +1,8 @@
 //! One change of permissions, checked as a whole.
 
 use super::{
-    GROUPS, Hashed, MOST_USERS, People, ROLES, ROWS, SCOPES, SCOPES_OF_ONE, Scope, TEMPLATES, Who,
-    is_good_name, is_kind,
+    BYTES_OF_ONE, GROUPS, Hashed, MOST_USERS, People, ROLES, ROWS, SCOPES, SCOPES_OF_ONE, Scope, TEMPLATES,
+    Who, is_good_name, is_kind,
 };
 use crate::{users::is_name, verbs};
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,7 @@ use union::ObjectId;
 
 /// One line of a template: a role, on a place that is named when the template is applied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Row {
     /// Which role.
     pub role: String,
@@ -237,8 +238,16 @@ impl People {
         if !self.roles.contains_key(&name) {
             room(&self.roles, "roles", ROLES)?;
         }
-        self.roles.insert(name, words);
-        Ok(())
+        self.roles.insert(name.clone(), words);
+        let users: Vec<String> = self
+            .scopes
+            .values()
+            .filter(|scope| scope.role == name)
+            .flat_map(|scope| self.reached(&scope.who))
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect();
+        users.iter().try_for_each(|user| self.fits(user))
     }
 
     fn remove_role(&mut self, name: &str) -> Checked {
@@ -276,20 +285,28 @@ impl People {
             return Err(PeopleError::Present(format!("the same scope, number {id}")));
         }
         room(&self.scopes, "scopes", SCOPES)?;
-        let reached: Vec<String> = match &scope.who {
-            Who::User(name) => vec![name.clone()],
-            Who::Group(name) => self.groups.get(name).into_iter().flatten().cloned().collect(),
-        };
+        let reached = self.reached(&scope.who);
         self.last_scope = self.last_scope.saturating_add(1);
         self.scopes.insert(self.last_scope, scope);
         reached.iter().try_for_each(|user| self.fits(user))
     }
 
+    fn reached(&self, who: &Who) -> Vec<String> {
+        match who {
+            Who::User(name) => vec![name.clone()],
+            Who::Group(name) => self.groups.get(name).into_iter().flatten().cloned().collect(),
+        }
+    }
+
     /// Do the scopes of a user fit a grant?
     fn fits(&self, user: &str) -> Checked {
         let count = self.scopes.values().filter(|scope| self.reaches(scope, user)).count();
-        let full = PeopleError::Full { what: "scopes of one user", most: SCOPES_OF_ONE };
-        if count > SCOPES_OF_ONE { Err(full) } else { Ok(()) }
+        if count > SCOPES_OF_ONE {
+            return Err(PeopleError::Full { what: "scopes of one user", most: SCOPES_OF_ONE });
+        }
+        let bytes: usize = self.scopes_of(user).iter().map(prost::Message::encoded_len).sum();
+        let full = PeopleError::Full { what: "bytes of scopes of one user", most: BYTES_OF_ONE };
+        if bytes > BYTES_OF_ONE { Err(full) } else { Ok(()) }
     }
 
     fn put_template(&mut self, name: String, rows: Vec<Row>) -> Checked {

@@ -100,6 +100,31 @@ fn refusals() {
 }
 
 #[test]
+fn what_one_user_may_do_fits_a_grant() {
+    let long = "r".repeat(256);
+    let every: BTreeSet<String> =
+        verbs::GROUPS.iter().flat_map(|g| g.verbs).map(|verb| (*verb).to_owned()).collect();
+    let kinds: BTreeSet<String> = Kind::ALL.iter().map(|k| k.word().to_owned()).collect();
+    let mut now = all(vec![user("eve", None), Change::PutRole(long.clone(), every)]).unwrap();
+    let refused = (0..SCOPES_OF_ONE as u128).find_map(|n| {
+        let root = Some(id(Kind::Vm, n));
+        let scope = Scope { who: Who::User("eve".into()), role: long.clone(), root, kinds: kinds.clone() };
+        match now.after(Change::AddScope(scope)) {
+            Ok(next) => {
+                now = next;
+                None
+            }
+            Err(error) => Some(error),
+        }
+    });
+    assert_eq!(refused, Some(PeopleError::Full { what: "bytes of scopes of one user", most: BYTES_OF_ONE }));
+    let content = pb::Grant { scopes: now.scopes_of("eve"), ..Default::default() };
+    let keys = crate::Keys::new(&SeededIds::new(1));
+    let grant = Grant::issue(content, "lab", &keys);
+    assert!(crate::Check::new("lab", keys.public()).issued(&grant.signed, "").is_ok());
+}
+
+#[test]
 fn templates() {
     let row = |role: &str, place: Option<&str>| TemplateRow {
         role: role.into(),

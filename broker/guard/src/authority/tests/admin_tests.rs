@@ -54,6 +54,11 @@ async fn as_ctl_sends_it() {
         .await
         .is_good()
     );
+    let misspelt = json!({"template-add": {"name": "t", "rows": [{"role": "operator", "root": "folder"}]}});
+    refused(&asked(&bench, misspelt).await, "cannot be read");
+    let misspelt =
+        json!({"scope-add": {"scope": {"who": "user:bob", "role": "operator", "roots": vm(1).to_string()}}});
+    refused(&asked(&bench, misspelt).await, "cannot be read");
     let apply = |roots: serde_json::Value| json!({"template-apply": {"name": "tenant", "who": "user:bob", "roots": roots}});
     refused(&asked(&bench, apply(json!({}))).await, "needs an object for each of: folder");
     refused(&asked(&bench, apply(json!({"folder": "x"}))).await, "is not an object id");
