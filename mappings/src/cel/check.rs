@@ -366,16 +366,14 @@ impl Checker<'_> {
                 _ => (Expr::EndsWith(a, b), Shape::one(Flow::Bool)),
             });
         }
-        let [argument] = arguments else {
-            return self.fail(
-                ast,
-                format!(
-                    "`{name}` takes {}, {} are given",
-                    if matches!(name, "ends_with" | "below") { "two arguments" } else { "one argument" },
-                    arguments.len()
-                ),
-                None,
-            );
+        let wants = if matches!(name, "ends_with" | "below") { 2 } else { 1 };
+        let argument = match arguments {
+            [argument] if wants == 1 => argument,
+            _ => {
+                let takes = if wants == 2 { "two arguments" } else { "one argument" };
+                let text = format!("`{name}` takes {takes}, {} are given", arguments.len());
+                return self.fail(ast, text, None);
+            }
         };
         if name == "sum" {
             return self.sum(ast, argument);

@@ -53,6 +53,22 @@ fn computes() {
 }
 
 #[test]
+fn compares_ends_paths_and_ids() {
+    let path = |text: &str| [("name", Value::str(text))];
+    assert_eq!(value("ends_with(self.name, 'Guest64')", &path("debian11_64Guest")), Value::Bool(false));
+    assert_eq!(value("ends_with(self.name, 'Guest')", &path("debian11_64Guest")), Value::Bool(true));
+    assert_eq!(value("ends_with(self.name, 'Guest')", &[]), Value::Bool(false));
+    assert_eq!(value("below(self.name, '/pool/')", &path("/pool/iso/a.iso")), Value::str("iso/a.iso"));
+    assert_eq!(value("below(self.name, '/pool')", &path("/pool2/a.iso")), Value::Absent);
+    assert_eq!(value("below(self.name, '/pool')", &path("/pool/")), Value::Absent);
+    assert_eq!(value("below(self.name, '/pool')", &[]), Value::Absent);
+    let host = ObjectId::new(Kind::Host, uuid());
+    let fields = [("host_id", Value::Ref(host))];
+    assert_eq!(value("uuid(self.host_id)", &fields), Value::from(uuid().to_string()));
+    assert_eq!(value("uuid(self.host_id)", &[]), Value::Absent);
+}
+
+#[test]
 fn unset_equals_nothing_and_makes_arithmetic_unset() {
     assert_eq!(value("self.cpu_count != 1", &[]), Value::Bool(true));
     assert_eq!(value("self.cpu_count == 1 || self.cpu_count < 1", &[]), Value::Bool(false));
@@ -80,6 +96,10 @@ fn reports_what_is_wrong_and_where() {
         ("self.name + 1", "`string(x)` makes text of a number"),
         ("sel.name", "did you mean `self`?"),
         ("hass(self.name)", "did you mean `has`?"),
+        ("below(self.name)", "`below` takes two arguments, 1 are given"),
+        ("has(self.name, self.name)", "`has` takes one argument, 2 are given"),
+        ("ends_with(self.name, 1)", "`ends_with` needs two texts"),
+        ("uuid(self.name)", "`uuid` cannot be asked of text"),
         ("self.name->uuid", "`->` needs one reference"),
     ];
     for (text, expected) in cases {

@@ -118,6 +118,28 @@ fn of_edits_and_what_is_only_read() {
 }
 
 #[test]
+fn of_lists_of_an_enumeration() {
+    let slot = "{ type = \"Device\", rows = { key = { const = 9 }";
+    says(&[
+        (
+            slot,
+            "{ type = \"Device\", from = \"boot\", is = \"BOOT_DSK\", rows = { key = { const = 9 }",
+            &["enumeration BootDevice has no value `BOOT_DSK`", "did you mean `BOOT_DISK`?"],
+        ),
+        (
+            slot,
+            "{ type = \"Device\", is = \"BOOT_DISK\", rows = { key = { const = 9 }",
+            &["`is = \"BOOT_DISK\"` is for lists of an enumeration"],
+        ),
+        (
+            slot,
+            "{ type = \"Device\", from = \"boot\", rows = { key = { const = 9 }",
+            &["a list is made of parts or of objects of one kind"],
+        ),
+    ]);
+}
+
+#[test]
 fn of_effects() {
     says(&[
         (
