@@ -9,6 +9,7 @@
 //!
 //! A plan of the engine's is never sent twice. What was lowered here, may be asked twice and is known to be missing is asked once more.
 
+mod doubt;
 mod look;
 mod read;
 mod send;
@@ -23,6 +24,7 @@ use crate::{
     rules::CANCEL,
     target::{Target, TargetError},
 };
+pub(crate) use doubt::{Doubt, follow};
 use look::{Look, Sight};
 use mapping::StepKind;
 use send::{Sent, send};
@@ -51,7 +53,12 @@ pub(crate) struct Work<'a> {
 ///
 /// A command that overtook another first lets the other's call end, for a moment: what that did decides what is to be done. If it does not
 /// end, the object's state is not known, so neither guards nor "it is so already" are asked, and the calls are made.
-pub(crate) async fn run(owner: &Arc<Owner>, run: &Run, outran: Option<AbortOnDropHandle<()>>) -> Outcome {
+pub(crate) async fn run(
+    owner: &Arc<Owner>,
+    run: &Run,
+    outran: Option<AbortOnDropHandle<()>>,
+) -> (Outcome, Option<Doubt>) {
+    let mut doubt = None;
     let outcome = match &run.errand {
         Errand::Settle(unsettled) => settle::settle(owner, run, unsettled).await,
         Errand::Perform { target, plan, from_engine, epoch } => {
@@ -66,15 +73,15 @@ pub(crate) async fn run(owner: &Arc<Owner>, run: &Run, outran: Option<AbortOnDro
                     ended
                 }
             };
-            attempt(&work, known).await.unwrap_or_else(Outcome::Refused)
+            attempt(&work, known, &mut doubt).await.unwrap_or_else(Outcome::Refused)
         }
-        Errand::Hold(_) => return given_up(&run.command),
+        Errand::Hold(_) => given_up(&run.command),
     };
     fail::point(points::BEFORE_ENDED);
-    outcome
+    (outcome, doubt)
 }
 
-async fn attempt(work: &Work<'_>, known: bool) -> Result<Outcome, Cause> {
+async fn attempt(work: &Work<'_>, known: bool, doubt: &mut Option<Doubt>) -> Result<Outcome, Cause> {
     let (owner, run) = (work.owner, work.run);
     let command = &*run.command;
     fail::point(points::TURN);
@@ -129,7 +136,7 @@ async fn attempt(work: &Work<'_>, known: bool) -> Result<Outcome, Cause> {
     }
     fail::point(points::INTENT_DURABLE);
     owner.show(command);
-    let outcome = perform(work, &plan, idempotent).await;
+    let outcome = perform(work, &plan, idempotent, doubt).await;
     fail::point(points::EFFECT_SEEN);
     Ok(outcome)
 }
@@ -197,7 +204,7 @@ async fn lowered(
 }
 
 /// Makes the plan's calls and finds out what came of them.
-async fn perform(work: &Work<'_>, plan: &Arc<Plan>, idempotent: bool) -> Outcome {
+async fn perform(work: &Work<'_>, plan: &Arc<Plan>, idempotent: bool, doubt: &mut Option<Doubt>) -> Outcome {
     let (owner, run) = (work.owner, work.run);
     let command = &*run.command;
     let targets = std::slice::from_ref(work.target);
@@ -217,7 +224,13 @@ async fn perform(work: &Work<'_>, plan: &Arc<Plan>, idempotent: bool) -> Outcome
         }
     }
     match sent {
-        Sent::Well => await_effect(work, &sight).await,
+        Sent::Well => {
+            let outcome = await_effect(work, &sight).await;
+            if matches!(outcome, Outcome::Unknown { .. }) {
+                *doubt = Some(Doubt { plan: Arc::clone(plan), at: plan.steps.len() });
+            }
+            outcome
+        }
         Sent::Badly { at, error } => match sight.once(Instant::now() + owner.limits.settle).await {
             // The target may have said no because somebody else had just done it.
             Look::There(revision) if idempotent => {
@@ -235,13 +248,18 @@ async fn perform(work: &Work<'_>, plan: &Arc<Plan>, idempotent: bool) -> Outcome
                     let cause = late(&command.verb, &error.to_string());
                     Outcome::Failed(undo::take_back(work.owner, targets, command, plan, at, cause).await)
                 }
-                _ => Outcome::Unknown {
-                    probe: command.object.to_string(),
-                    message: format!(
-                        "whether {} took effect is not known: {error}; look at the object before asking again",
-                        command.verb
-                    ),
-                },
+                look => {
+                    if look == Look::Blind {
+                        *doubt = Some(Doubt { plan: Arc::clone(plan), at });
+                    }
+                    Outcome::Unknown {
+                        probe: command.object.to_string(),
+                        message: format!(
+                            "whether {} took effect is not known: {error}; look at the object before asking again",
+                            command.verb
+                        ),
+                    }
+                }
             }
         }
     }

@@ -76,6 +76,9 @@ pub trait Recorder: Send + Sync + Debug {
     /// A command that was begun ended. May be kept a moment later: an outcome that is lost is settled by looking.
     fn ended(&self, command: &Command, outcome: &Outcome);
 
+    /// What became of a command that ended as unknown has been found out.
+    fn found(&self, _command: &Command, _outcome: &Outcome) {}
+
     /// A command ended without having begun: nothing was done.
     fn declined(&self, _command: &Command, _outcome: &Outcome) {}
 }

@@ -110,6 +110,8 @@ pub(crate) struct Lanes {
     pub here: FxHashMap<CommandId, ObjectId>,
     /// The further lanes of those that need several.
     pub others: FxHashMap<CommandId, Vec<ObjectId>>,
+    /// By lane, the search for what became of its last command.
+    pub doubts: FxHashMap<ObjectId, (CommandId, AbortOnDropHandle<()>)>,
     pub known: FxHashMap<CommandId, Ticket>,
     pub ended: VecDeque<CommandId>,
     pub closed: bool,

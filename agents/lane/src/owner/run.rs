@@ -5,10 +5,14 @@ use crate::{
     perform,
     queue::{Job, Queue},
     target::Target,
+    ticket::Ticket,
 };
 use futures_util::FutureExt;
 use inventory::{Put, store::Credit};
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, Weak},
+};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use union::{
@@ -69,6 +73,8 @@ impl Owner {
         if load.running.is_some() {
             return;
         }
+        // What is seen from now on may be its effect.
+        lanes.doubts.remove(&lane);
         let run = Run {
             command: Arc::clone(&load.command),
             lane,
@@ -81,17 +87,17 @@ impl Owner {
         let run_to_end = self.tracker.spawn(async move {
             // A target that panics must not leave its lane waiting for ever.
             let performed = AssertUnwindSafe(perform::run(&owner, &run, outran)).catch_unwind().await;
-            let outcome = performed.unwrap_or_else(|_| Outcome::Unknown {
-                probe: run.command.object.to_string(),
-                message: "the agent failed while the command ran; the log says where".to_owned(),
+            let (outcome, doubt) = performed.unwrap_or_else(|_| {
+                let message = "the agent failed while the command ran; the log says where".to_owned();
+                (Outcome::Unknown { probe: run.command.object.to_string(), message }, None)
             });
-            owner.conclude(&run, outcome);
+            owner.conclude(run, outcome, doubt);
         });
         load.running = Some(AbortOnDropHandle::new(run_to_end));
     }
 
     /// A run came to its end.
-    fn conclude(&self, run: &Run, outcome: Outcome) {
+    fn conclude(&self, run: Run, outcome: Outcome, doubt: Option<perform::Doubt>) {
         let object = run.command.object;
         let mut guard = self.lanes.lock();
         let lanes = &mut *guard;
@@ -107,8 +113,37 @@ impl Owner {
             }
             (other, _) => other,
         };
+        let alone = !lanes.others.contains_key(&run.command.id);
         self.end(lanes, ended, &outcome);
-        self.go_on(lanes, run.lane);
+        let lane = run.lane;
+        if let Some(doubt) = doubt.filter(|_| alone && lanes.doubts.len() < self.limits.owner) {
+            let id = run.command.id;
+            let search = tokio::spawn(perform::follow(Weak::clone(&self.me), run, doubt));
+            lanes.doubts.insert(lane, (id, AbortOnDropHandle::new(search)));
+        }
+        self.go_on(lanes, lane);
+    }
+
+    /// What became of a command that ended as unknown, unless another has begun in its lane since.
+    pub(crate) fn found(&self, run: &Run, outcome: Outcome) {
+        let id = run.command.id;
+        let mut lanes = self.lanes.lock();
+        if lanes.doubts.get(&run.lane).is_none_or(|(doubted, _)| *doubted != id) {
+            return;
+        }
+        if let Some((_, own)) = lanes.doubts.remove(&run.lane) {
+            // This is the search itself: it ends by returning.
+            drop(own.detach());
+        }
+        tracing::info!(command = %id, verb = %run.command.verb, outcome = ?outcome, "what became of a command is known now");
+        if let Some(recorder) = self.recorder() {
+            recorder.found(&run.command, &outcome);
+        }
+        if let Some(known) = lanes.known.get_mut(&id) {
+            let (ticket, ending) = Ticket::open(id, known.task);
+            ending.end(outcome);
+            *known = ticket;
+        }
     }
 
     /// The running job has left its lane: the next, or nothing.

@@ -183,6 +183,10 @@ impl Recorder for Notes {
         self.told.lock().push(format!("ended {}", word(outcome)));
     }
 
+    fn found(&self, _: &Command, outcome: &Outcome) {
+        self.told.lock().push(format!("found {}", word(outcome)));
+    }
+
     fn declined(&self, _: &Command, outcome: &Outcome) {
         self.told.lock().push(format!("declined {}", word(outcome)));
     }

@@ -128,3 +128,36 @@ async fn a_target_that_is_configured_no_more_is_waited_for_and_can_be_given_up()
     w.owner.cancel(ticket.command).expect("the table lets it");
     assert_eq!(code(&ticket.outcome().await), Code::Cancelled);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_known_at_its_end_is_found_out_while_nothing_else_begins() {
+    for (act, end) in [(Act::DoneLost, "done"), (Act::NotDoneLost, "failed"), (Act::Hang, "failed")] {
+        let w = plans([act]);
+        let ticket = w.send("Reconfigure", vm(1), plan([(vm(1), call("Name", "web"))]));
+        tokio::time::sleep(Duration::from_millis(3)).await;
+        w.target.state.lock().blind = u32::MAX;
+        assert_eq!(word(&ticket.clone().outcome().await), "unknown", "{act:?}");
+        let now = || match w.owner.outcome(ticket.command) {
+            Some(Known::Ended(outcome)) => word(&outcome),
+            other => panic!("{other:?}"),
+        };
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert_eq!(now(), "unknown");
+        w.target.state.lock().blind = 0;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(now(), end, "{act:?}");
+        assert_eq!(w.calls().len(), 1);
+        assert_eq!(w.notes.told().last().cloned(), Some(format!("found {end}")));
+        assert!(w.owner.lanes.lock().doubts.is_empty());
+    }
+    let w = plans([Act::NotDoneLost, Act::Well]);
+    let ticket = w.send("Reconfigure", vm(1), plan([(vm(1), call("Name", "web"))]));
+    tokio::time::sleep(Duration::from_millis(3)).await;
+    w.target.state.lock().blind = u32::MAX;
+    assert_eq!(word(&ticket.clone().outcome().await), "unknown");
+    w.target.state.lock().blind = 0;
+    assert_eq!(word(&w.reconfigure(plan([(vm(1), call("Name", "web"))])).await), "done");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let Some(Known::Ended(outcome)) = w.owner.outcome(ticket.command) else { panic!("it ended") };
+    assert_eq!(word(&outcome), "unknown", "the name could be the other's doing");
+}

@@ -1,0 +1,73 @@
+//! What became of a command that ended as unknown because its target could not be asked.
+//!
+//! ```text
+//! Unknown ─ nothing else begins in the lane ─▶ look until the target answers ─▶ Done | Failed, for whoever asks by the command's id
+//!    └─ another command begins there: what is seen then could be that one's; it stays unknown
+//! ```
+//!
+//! Nothing is sent: half a plan stays unknown too.
+
+use super::{Look, Sight, done, late};
+use crate::owner::{Errand, Owner, Run};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+use tokio::time::{Instant, sleep};
+use union::{Plan, command::Outcome};
+
+/// What is not known.
+#[derive(Clone, Debug)]
+pub(crate) struct Doubt {
+    /// What was to be done.
+    pub plan: Arc<Plan>,
+    /// The step whose answer is lost; as many as there are: all were answered well.
+    pub at: usize,
+}
+
+/// Looks until the target answers, at most for the longest that a command may take. Ends without a word if it cannot be told.
+pub(crate) async fn follow(owner: Weak<Owner>, run: Run, doubt: Doubt) {
+    let Errand::Perform { target, .. } = &run.errand else { return };
+    let targets = std::slice::from_ref(target);
+    let plan = &*doubt.plan;
+    let begun = Instant::now();
+    let mut pause: Option<Duration> = None;
+    let mut missing_since = None;
+    loop {
+        let Some(owner) = owner.upgrade() else { return };
+        let limits = owner.limits;
+        if begun.elapsed() >= limits.longest {
+            return;
+        }
+        let until = Instant::now() + limits.settle;
+        let sight = Sight { owner: &owner, command: &run.command, plan, targets };
+        let look = match doubt.at < plan.steps.len() {
+            true => sight.step_once(doubt.at, doubt.at > 0, until).await,
+            false => sight.once(until).await,
+        };
+        let answered = doubt.at >= plan.steps.len();
+        match look {
+            Look::There(revision) if doubt.at + 1 >= plan.steps.len() => {
+                return owner.found(&run, done(revision, plan));
+            }
+            Look::Nothing | Look::Gone if answered => {
+                return owner.found(&run, done(owner.inventory.revision(), plan));
+            }
+            Look::Missing | Look::Gone if doubt.at == 0 || answered => {
+                let since = *missing_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= limits.grace {
+                    let why =
+                        "its answer was lost, and when the target could be asked again it had not been done";
+                    return owner.found(&run, Outcome::Failed(late(&run.command.verb, why)));
+                }
+            }
+            Look::Blind => missing_since = None,
+            Look::There(_) | Look::Nothing | Look::Missing | Look::Gone => return,
+        }
+        drop(owner);
+        let (first, longest) = limits.pause;
+        let now = pause.map_or(first, |last| (last * 2).min(longest));
+        sleep(now).await;
+        pause = Some(now);
+    }
+}
