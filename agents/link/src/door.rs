@@ -178,6 +178,13 @@ impl Link {
         self.owner.lease(target, epoch)
     }
 
+    /// Keeps what this agent's sessions were refused, for the audit.
+    pub async fn keep_refusals(&self) {
+        if let Err(error) = self.journal.keep_refusals().await {
+            tracing::error!(%error, "what sessions were refused was not kept");
+        }
+    }
+
     /// The last bundle that the engine said there is.
     pub fn bundle(&self) -> watch::Receiver<Option<pb::BundleNotice>> {
         self.bundle.subscribe()

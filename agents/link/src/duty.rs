@@ -55,6 +55,7 @@ impl Duty {
         let mut pause = first;
         let mut told = None;
         loop {
+            self.link.keep_refusals().await;
             match self.hello().await {
                 Ok(epoch) => {
                     (pause, told) = (first, None);
@@ -115,6 +116,7 @@ impl Duty {
                 () = tokio::time::sleep(limits::BEAT) => {}
                 () = self.presence.until_away() => return,
             }
+            self.link.keep_refusals().await;
             match self.ask::<pb::Beaten>(Service::Beat, &beat, limits::SHORT).await {
                 Ok(beaten) if beaten.engine_epoch == epoch && !beaten.hello => self.presence.here(epoch),
                 Ok(_) => return,

@@ -50,6 +50,7 @@ struct Ended {
 
 /// The journal of an agent, over its store.
 pub struct Journal {
+    store: Arc<dyn Store>,
     rows: Rows,
     epoch: Epoch,
     schema: Arc<Schema>,
@@ -89,13 +90,13 @@ impl Journal {
     pub fn open(deps: Deps) -> Arc<Journal> {
         let Deps { store, epoch, schema, grants, backlog, clock } = deps;
         let (jobs, queue) = mpsc::channel(limits::OUTCOMES * 2);
-        let rows = Rows::new(store);
+        let rows = Rows::new(Arc::clone(&store));
         let room = Arc::new(Semaphore::new(limits::OUTCOMES));
         let writer =
             Writer { rows: rows.clone(), epoch, backlog: Arc::clone(&backlog), room: Arc::clone(&room) };
         tokio::spawn(writer.run(queue));
         let tasks = OnceLock::new();
-        Arc::new(Journal { rows, epoch, schema, grants, backlog, clock, room, jobs, tasks })
+        Arc::new(Journal { store, rows, epoch, schema, grants, backlog, clock, room, jobs, tasks })
     }
 
     /// From now on a command's task is kept by the commit that keeps its intent.
@@ -151,6 +152,48 @@ impl Journal {
     /// The store's.
     pub async fn expire(&self) -> Result<usize, StoreError> {
         self.rows.expire(self.clock.now_ms(), self.epoch).await
+    }
+
+    /// Keeps what this agent's sessions were refused for want of permission, to be handed in for the audit.
+    ///
+    /// # Errors
+    /// The store's; then they are in the log only.
+    pub async fn keep_refusals(&self) -> Result<(), StoreError> {
+        let refusals = self.grants.passes().refusals().take();
+        if refusals.is_empty() {
+            return Ok(());
+        }
+        if self.backlog.is_full() {
+            tracing::warn!(
+                count = refusals.len(),
+                "refusals are not kept: the engine has too much to take already"
+            );
+            return Ok(());
+        }
+        let mut batch = Batch::new();
+        for refusal in &refusals {
+            let more = match refusal.left_out {
+                0 => String::new(),
+                count => format!(" ({count} more refusals before it are not told)"),
+            };
+            let record = Record {
+                at_ms: refusal.at_ms,
+                principal: Arc::clone(&refusal.principal),
+                session: Arc::clone(&refusal.session),
+                remote: Arc::from(""),
+                verb: Arc::clone(&refusal.verb),
+                object: Some(refusal.object),
+                command: None,
+                verdict: format!("refused: {}{more}", refusal.why).into(),
+                detail: Blob::default(),
+            };
+            let handing = Handing { grant: Some(refusal.grant.clone()), body: record.to_bytes() };
+            let body = Blob(handing.encode_to_vec());
+            outbox::stage(&mut batch, &Item { what: What::Audit, body, at_ms: record.at_ms });
+        }
+        self.store.commit(batch, self.epoch).await?;
+        self.backlog.added(refusals.len());
+        Ok(())
     }
 
     fn outcome(&self, id: CommandId, settled: &Settled) -> Option<Outcome> {

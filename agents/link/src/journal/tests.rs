@@ -106,6 +106,32 @@ async fn own_commands_are_handed_in_and_the_engines_are_not() {
     assert_eq!(handing(1).grant, Some(pass.now().signed.clone()));
 }
 
+#[derive(Debug)]
+struct Flat;
+
+impl guard::Tree for Flat {
+    fn parents(&self, _: union::ObjectId, _: &mut Vec<union::ObjectId>) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_session_was_refused_is_handed_in() {
+    let world = world().await;
+    let pass = world.log_in("s1", "ann");
+    let late = i64::MAX;
+    let refused = pass.authorize("PowerOff", union::command::Class::Idempotent, vm(1), &Flat, late);
+    assert_eq!(refused.unwrap_err().code, Code::Permission);
+    pass.authorize("Read", union::command::Class::Read, vm(1), &Flat, late).unwrap_err();
+    world.joined.journal.keep_refusals().await.unwrap();
+    world.joined.journal.keep_refusals().await.unwrap();
+    let items = world.outbox().await;
+    assert_eq!((items.len(), world.joined.backlog.count()), (1, 1));
+    let handing = Handing::decode(items[0].1.body.0.as_slice()).unwrap();
+    assert_eq!(handing.grant, Some(pass.now().signed.clone()));
+    let record = Record::from_bytes(&handing.body).unwrap();
+    assert_eq!((&*record.principal, &*record.verb, record.object), ("ann", "PowerOff", Some(vm(1))));
+    assert!(record.verdict.starts_with("refused: PowerOff on vm:"), "{}", record.verdict);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_store_that_does_not_write_lets_nothing_begin() {
     let world = world().await;
