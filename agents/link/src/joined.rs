@@ -15,19 +15,19 @@ use crate::{
     outbox::{self, Backlog, Pump},
     presence::Presence,
     remote::{self, Remote, SealKey},
-    router::{self, Replica, Router, end_task},
+    router::{self, Replica, Router},
 };
 use async_trait::async_trait;
 use guard::{Check, Keys, Public, Signer, Tree};
 use inventory::{Inventory, Tasks};
-use lane::{Known, Owner, Ticket};
+use lane::{Owner, Ticket};
 use mapping::Bundle;
 use parking_lot::Mutex;
 use std::{sync::Arc, time::Duration};
 use store::{Epoch, Store, StoreError};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use union::{Clock, CommandId, Ids, Kind, ObjectId, Schema, command::Cause, pb};
+use union::{Clock, Ids, Schema, pb};
 
 /// How often commands that were settled long ago are forgotten.
 const EXPIRE: Duration = Duration::from_secs(600);
@@ -182,44 +182,6 @@ impl Joined {
         Ok(self.owner.recover(unsettled))
     }
 
-    /// Sees the tasks of an earlier life to their end: those that had not ended when they were restored into `tasks`, of the front whose
-    /// commands `router` routes. Call it after [`recover`](Joined::recover).
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub async fn restored(
-        &self,
-        router: &Router,
-        tasks: &Tasks,
-        live: &[(CommandId, ObjectId)],
-    ) -> Result<(), Cause> {
-        let object_of = tasks.inventory().schema().slot(Kind::Task, "object_id");
-        for (command, task) in live {
-            match self.owner.outcome(*command) {
-                // The lane that finds out ends it.
-                Some(Known::Running) => continue,
-                Some(Known::Ended(outcome)) => {
-                    end_task(tasks, *task, &outcome);
-                    continue;
-                }
-                None => {}
-            }
-            match self.journal.look(*command).await? {
-                Some(Some(outcome)) => end_task(tasks, *task, &outcome),
-                // It is open, and nothing in this process finds out: the next start does.
-                Some(None) => tracing::error!(%command, "a command in the journal is not looked after"),
-                // It never began here: the engine knows, or nobody does.
-                None => {
-                    let record = tasks.inventory().record(*task);
-                    let object = record.zip(object_of).and_then(|(r, slot)| r.get(slot).as_ref_id());
-                    let deadline = self.clock.now_ms().saturating_add(limits::RESUMED_MS);
-                    router.resume(*task, *command, object.unwrap_or(*task), deadline);
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Who leases native numbers to this agent.
     pub fn lender(&self) -> Arc<dyn Lender> {
         Arc::new(FromEngine(Arc::clone(&self.engine)))
@@ -253,7 +215,7 @@ impl Joined {
         replica: Arc<dyn Replica>,
         bundle: Arc<Bundle>,
     ) -> Arc<Router> {
-        Router::new(router::Deps {
+        let router = Router::new(router::Deps {
             owner: Some(Arc::clone(&self.owner)),
             engine: Arc::clone(&self.engine),
             presence: self.presence.clone(),
@@ -263,7 +225,9 @@ impl Joined {
             replica,
             bundle,
             clock: Arc::clone(&self.clock),
-        })
+        });
+        router.look_back(Arc::clone(&self.journal));
+        router
     }
 
     /// Waits, at most `patience`, until every outcome is on disk and the engine, if it is there, has taken what it is to hear. Call it when

@@ -47,5 +47,3 @@ pub const NO_SESSION: Duration = Duration::from_secs(5);
 pub const USED: Duration = Duration::from_secs(20);
 /// How long a feed may be silent before its agent counts as lost.
 pub const LOST: Duration = Duration::from_secs(5);
-/// How long a command of an earlier life is asked about, milliseconds.
-pub const RESUMED_MS: i64 = 600_000;

@@ -11,6 +11,7 @@
 use crate::{
     engine::{Engine, Service, Verb, ask},
     grants::Grants,
+    journal::Journal,
     keep::tasks::TaskKeeper,
     limits,
     presence::Presence,
@@ -18,7 +19,7 @@ use crate::{
 use async_trait::async_trait;
 use guard::Tree;
 use inventory::Tasks;
-use lane::{Commands, Ending, Owner, Reply, Ticket};
+use lane::{Commands, Ending, Known, Owner, Reply, Ticket};
 use mapping::Bundle;
 use mapping::command::Dependence;
 use parking_lot::{Mutex, RwLock};
@@ -46,6 +47,16 @@ pub enum Route {
     Local,
     /// To the engine.
     Engine,
+}
+
+/// What an agent knows by itself of a command of an earlier life.
+enum Earlier {
+    /// How it ended.
+    Ended(Outcome),
+    /// It had begun; the lanes find out.
+    Open,
+    /// It had not begun here.
+    Never,
 }
 
 /// A front's replica of the facts, as far as success is concerned: none is shown before the replica holds it.
@@ -105,6 +116,7 @@ pub struct Router {
     flights: Mutex<FxHashMap<CommandId, Ticket>>,
     tracker: TaskTracker,
     kept: OnceLock<Arc<TaskKeeper>>,
+    journal: OnceLock<Arc<Journal>>,
 }
 
 impl std::fmt::Debug for Router {
@@ -132,6 +144,7 @@ impl Router {
             flights: Mutex::default(),
             tracker: TaskTracker::new(),
             kept: OnceLock::new(),
+            journal: OnceLock::new(),
         })
     }
 
@@ -169,7 +182,15 @@ impl Router {
         }
     }
 
-    /// Goes on waiting for a command that was sent to the engine before this process started: its task ends as the engine says.
+    /// From now on commands of an earlier life are looked for in this agent's own journal before the engine is asked.
+    pub fn look_back(&self, journal: Arc<Journal>) {
+        if self.journal.set(journal).is_err() {
+            tracing::error!("a router has its journal already");
+        }
+    }
+
+    /// Goes on waiting for a command that was taken before this process started: its task ends as this agent's journal says, or else as
+    /// the engine does. A command that the lanes are still finding out about is left to them.
     pub fn resume(&self, task: ObjectId, command: CommandId, object: ObjectId, deadline_ms: i64) {
         let (ticket, ending) = Ticket::open(command, Some(task));
         self.flights.lock().insert(command, ticket);
@@ -228,6 +249,25 @@ impl Router {
         };
         self.launch(flight, Some((verb, submission)));
         Ok(ticket)
+    }
+
+    /// What this agent itself knows of a command of an earlier life.
+    async fn earlier(&self, command: CommandId) -> Earlier {
+        match self.owner.as_ref().and_then(|owner| owner.outcome(command)) {
+            Some(Known::Running) => return Earlier::Open,
+            Some(Known::Ended(outcome)) => return Earlier::Ended(outcome),
+            None => {}
+        }
+        let Some(journal) = self.journal.get() else { return Earlier::Never };
+        match journal.look(command).await {
+            Ok(Some(Some(outcome))) => Earlier::Ended(outcome),
+            Ok(Some(None)) => Earlier::Open,
+            Ok(None) => Earlier::Never,
+            Err(cause) => {
+                tracing::error!(%command, %cause, "what became of a command of an earlier life cannot be read");
+                Earlier::Open
+            }
+        }
     }
 
     fn launch(&self, flight: flight::Flight, submission: Option<(Verb, pb::Submission)>) {

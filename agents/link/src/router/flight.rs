@@ -11,7 +11,7 @@
 //!
 //! Nothing is ever sent twice: what the engine says it never heard of, it refuses from then on.
 
-use super::Router;
+use super::{Earlier, Router};
 use crate::{
     engine::{LinkError, Service, Verb, ask},
     limits,
@@ -42,7 +42,14 @@ impl Flight {
         let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
         let last = Instant::now() + left + limits::SETTLE;
         let outcome = match submission {
-            None => self.settle(router, last).await,
+            None => match router.earlier(self.command).await {
+                Earlier::Ended(outcome) => outcome,
+                Earlier::Open => {
+                    router.flights.lock().remove(&self.command);
+                    return;
+                }
+                Earlier::Never => self.settle(router, last).await,
+            },
             Some((verb, submission)) => {
                 match self.submit(router, &verb, &submission, left + limits::ANSWER).await {
                     Ok(outcome) => outcome,

@@ -240,3 +240,23 @@ async fn an_answer_lost_without_a_word_is_missed() {
     assert_eq!(ticket.outcome().await, done());
     assert!(before.elapsed() < Duration::from_secs(1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_task_of_an_own_command_ends_by_the_own_journal() {
+    let world = world().await;
+    world.log_in("s1", "ann");
+    let ticket = world.router.submit(command(1, "PowerOn", vm(1)), Reply::Task).unwrap();
+    assert!(matches!(ticket.outcome().await, Outcome::Done { .. }));
+    world.joined.journal.flush().await;
+    // The outcome was kept, the end of the task was not.
+    let next = World::start(world.store.crash(|_| 0), Arc::new(InStep)).await;
+    let one = command(1, "PowerOn", vm(1));
+    let task = next.tasks.create(&one, true);
+    next.tasks.begin(task, true);
+    next.engine.answers("settle", pb::Settled { unknown: true, ..pb::Settled::default() });
+    next.engine_is_here();
+    next.router.resume(task, one.id, one.object, one.deadline_ms);
+    assert!(next.router.drain(Duration::from_secs(5)).await);
+    assert_eq!(state(&next, task), TaskState::Succeeded as i64);
+    assert!(next.engine.heard::<pb::About>("settle").is_empty());
+}
