@@ -15,7 +15,7 @@ use crate::{
 use ::link::{
     FactsTree, Joined, Router,
     duty::Introduces,
-    keep::{counters::Counters, facts::FactKeeper, tasks::TaskKeeper},
+    keep::{counters::Counters, facts::FactKeeper, owned, tasks::TaskKeeper},
     router::InStep,
 };
 use bus::{Bus, Link as BusLink};
@@ -35,7 +35,10 @@ use std::{
     time::Duration,
 };
 use store::{Epoch, FileStore, Store};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::AbortOnDropHandle,
+};
 use union::{Clock, CommandId, Ids, Kind, ObjectId, Value, pb, pb::Connection};
 
 mod targets;
@@ -109,7 +112,7 @@ pub struct Agent {
     keeper: Arc<TaskKeeper>,
     facts: Arc<FactKeeper>,
     publishing: Mutex<Telling>,
-    fleet: Mutex<Option<Local>>,
+    fleet: Mutex<Option<(Local, AbortOnDropHandle<()>)>>,
     _watching: ObserverGuard,
     _running: DropGuard,
 }
@@ -208,6 +211,7 @@ impl Agent {
             ids: Arc::clone(&ids),
         });
         let joined = joined.await.map_err(Failure::other)?;
+        joined.journal.keep_tasks(keeper.clone());
         let publisher =
             Publisher { bus: Arc::clone(&bus), domain: Arc::clone(&domain), agent: Arc::clone(&name) };
         let running = CancellationToken::new();
@@ -262,10 +266,11 @@ impl Agent {
         Ok(())
     }
 
-    /// Brings its facts into a fleet of this process, from now on.
+    /// Brings its facts into a fleet of this process, and what the broker says of them back, from now on.
     pub fn lead(&self, fleet: &Fleet) {
         let local = fleet.follow(&self.name, &self.inventory, finder(&self.owner));
-        *self.fleet.lock() = Some(local);
+        let told = owned::pass(Arc::clone(fleet.inventory()), Arc::clone(&self.inventory));
+        *self.fleet.lock() = Some((local, AbortOnDropHandle::new(tokio::spawn(told))));
     }
 
     /// The way of a front's commands. What the front shows is told in the act: it is this agent's inventory, or a fleet that follows it.
@@ -349,7 +354,7 @@ impl Agent {
         for target in targets.iter().filter(|target| target.connected) {
             if told.insert(target.name.clone()) {
                 publishing.in_step(&target.name);
-                if let Some(fleet) = self.fleet.lock().as_ref() {
+                if let Some((fleet, _)) = self.fleet.lock().as_ref() {
                     fleet.in_step(&target.name);
                 }
             }

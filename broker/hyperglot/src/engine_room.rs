@@ -16,7 +16,7 @@ use crate::{
 };
 use ::link::{
     follow::Followers,
-    keep::{counters::Counters, facts::FactKeeper, tasks::TaskKeeper},
+    keep::{counters::Counters, facts::FactKeeper, owned, tasks::TaskKeeper},
 };
 use bus::{AgentAccount, Bus, NatsChild};
 use engine::{
@@ -246,6 +246,13 @@ impl EngineRoom {
         let followers =
             Followers::new(Arc::clone(bus), &config.domain, self.fleet.clone(), vec![Arc::clone(own)]);
         keep_running(&self.running, followers.run());
+        let (told, domain) = (Arc::clone(bus), config.domain.clone());
+        let (incarnation, facts) = (self.clock.now_ms().unsigned_abs(), Arc::clone(self.fleet.inventory()));
+        keep_running(&self.running, async move {
+            if let Err(e) = owned::publish(told, &domain, incarnation, facts).await {
+                tracing::error!(error = %e, "agents are not told what the broker says of their machines");
+            }
+        });
         Ok(())
     }
 

@@ -135,6 +135,12 @@ async fn serve(
             tracing::error!(error = %e, "this agent cannot show that it is there");
         }
     }));
+    let (told, domain, facts) = (Arc::clone(bus), me.domain.clone(), Arc::clone(&agent.inventory));
+    let _owned = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
+        if let Err(e) = ::link::keep::owned::follow(told, &domain, facts).await {
+            tracing::error!(error = %e, "what the broker says of machines is not shown here");
+        }
+    }));
     agent.recover(&with.host.router).await?;
     agent.first_facts().await;
     let late = fronts.open(&config.fronts, with).await?;
