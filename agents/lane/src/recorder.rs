@@ -76,8 +76,10 @@ pub trait Recorder: Send + Sync + Debug {
     /// A command that was begun ended. May be kept a moment later: an outcome that is lost is settled by looking.
     fn ended(&self, command: &Command, outcome: &Outcome);
 
-    /// What became of a command that ended as unknown has been found out.
-    fn found(&self, _command: &Command, _outcome: &Outcome) {}
+    /// What became of a command that ended as unknown has been found out: it ends again, so.
+    fn found(&self, command: &Command, outcome: &Outcome) {
+        self.ended(command, outcome);
+    }
 
     /// A command ended without having begun: nothing was done.
     fn declined(&self, _command: &Command, _outcome: &Outcome) {}
