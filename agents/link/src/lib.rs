@@ -10,12 +10,14 @@
 //! ```
 //!
 //! [`router`] decides where commands go, [`grants`] what sessions may do, [`journal`] keeps intents and outcomes, [`outbox`] hands them in,
-//! [`door`] answers the engine, [`duty`] keeps the two in touch, [`remote`] logs users in, [`bus`] carries it all over NATS, [`follow`]
+//! [`door`] answers the engine, [`duty`] keeps the two in touch, [`remote`] logs users in, [`bundle`] fetches mappings,
+//! [`bus`] carries it all over NATS, [`follow`]
 //! keeps a fleet's replicas, [`keep`] what must survive. [`joined`] puts the agent's side together.
 //!
 //! Limits are in [`limits`]; the failpoints in [`POINTS`].
 #![forbid(unsafe_code)]
 
+pub mod bundle;
 pub mod bus;
 pub mod door;
 pub mod duty;

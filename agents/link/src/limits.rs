@@ -24,6 +24,8 @@ pub const HANDED: (usize, usize) = (256, 512 << 10);
 pub const LOGINS: usize = 64;
 /// Keys that no session has, remembered for [`NO_SESSION`].
 pub const NO_SESSIONS: usize = 4_096;
+/// Bytes of a bundle's packed files.
+pub const BUNDLE: usize = 32 << 20;
 
 /// How often an agent shows that it is there.
 pub const BEAT: Duration = Duration::from_secs(2);

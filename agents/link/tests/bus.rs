@@ -209,6 +209,19 @@ async fn others_subjects_are_closed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_command_is_not_too_large() {
+    let house = house().await;
+    let a = house.agent("host-a", keys(1));
+    let verb = Verb::Command { kind: Kind::Vm, verb: "Reconfigure".into() };
+    let large = Bytes::from(vec![0; engine::bus::COMMAND_BYTES]);
+    let answer = a.engine.ask(&verb, large, Duration::from_secs(1)).await.unwrap();
+    assert_eq!(refused(link::engine::open::<pb::Outcome>(&answer)), Code::InvalidArgument);
+    let larger = Bytes::from(vec![0; bus::limits::MAX_PAYLOAD]);
+    assert_eq!(refused(a.engine.ask(&verb, larger, Duration::from_secs(1)).await), Code::InvalidArgument);
+    assert!(house.door.heard.lock().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_flood_is_busy_at_once_and_leaves_room_for_the_rest() {
     let house = house().await;
     house.door.open.send_replace(false);

@@ -29,6 +29,10 @@ use union::{
 pub const COMMANDS: usize = 4_096;
 /// Other requests answered at a time.
 pub const SERVICES: usize = 1_024;
+/// Bytes of a command with everything around it.
+pub const COMMAND_BYTES: usize = 256 << 10;
+/// Requests that may wait until they are read, which is at once.
+const UNREAD: usize = 4_096;
 /// As whom the engine signs.
 pub const ENGINE: &str = "engine";
 
@@ -90,8 +94,8 @@ pub async fn serve(
     verifier: Verifier,
     door: Arc<dyn Door>,
 ) -> Result<Serving, BusError> {
-    let commands = bus.serve(&Pattern::commands(domain)?, COMMANDS * 2).await?;
-    let services = bus.serve(&Pattern::service(&format!("engine-{domain}"))?, SERVICES * 2).await?;
+    let commands = bus.serve(&Pattern::commands(domain)?, UNREAD).await?;
+    let services = bus.serve(&Pattern::service(&format!("engine-{domain}"))?, UNREAD).await?;
     let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
     let desk = Arc::new(Desk {
         door,
@@ -111,6 +115,18 @@ impl Desk {
     /// Takes requests as fast as they come.
     async fn read(self: Arc<Self>, mut server: Server, command: bool) {
         while let Some(request) = server.next().await {
+            if command && request.message.payload.len() > COMMAND_BYTES {
+                let size = request.message.payload.len();
+                let cause = Cause::new(
+                    Code::InvalidArgument,
+                    format!("a command of {size} bytes; at most {COMMAND_BYTES}; nothing was done"),
+                );
+                let refusal = wrap_reply(Err(cause), &union::Schema::base());
+                if let Err(error) = request.reply(Headers::new(), refusal).await {
+                    tracing::debug!(%error, "nobody heard that a command is too large");
+                }
+                continue;
+            }
             let room = if command { &self.commands } else { &self.services };
             let Ok(permit) = Arc::clone(room).try_acquire_owned() else {
                 tracing::debug!(subject = %request.message.subject, "the engine has too much to do; refused");
