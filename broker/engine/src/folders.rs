@@ -57,11 +57,12 @@ impl Engine {
                 .decline(errand, refused(Code::TimedOut, "the tree was busy until the deadline"))
                 .await;
         };
-        let change = match &*command.verb {
+        let guarded = self.guarded(command, &errand.asked.envelope.bundle);
+        let change = guarded.and_then(|()| match &*command.verb {
             "CreateFolder" => self.create_folder(command),
             "RenameFolder" => self.rename_folder(command),
             _ => self.move_into_folder(command, grant),
-        };
+        });
         match change {
             Ok(change) => self.keep(errand, change).await,
             Err(cause) => self.decline(errand, Outcome::Refused(cause)).await,

@@ -60,6 +60,7 @@ impl Engine {
         if let Some(why) = self.deps.facts.contested(command.object) {
             return Err(Cause::new(Code::InvalidState, why));
         }
+        self.guarded(command, bundle)?;
         self.names_are_free(command)?;
         let (command, holder) = if command.object.kind == Kind::Folder {
             let Placed { command, holder, .. } = self.place(command)?;
@@ -91,6 +92,15 @@ impl Engine {
         plan.bundle = Arc::from(&*bundle.hash);
         self.complete(&command, &mut plan);
         Ok(Prepared { command, holder, plan: Some(plan), seen: Some(record) })
+    }
+
+    /// What the protocol that asked forbids, in its own words. The owner looks again when it is the command's turn.
+    pub(crate) fn guarded(&self, command: &Command, bundle: &str) -> Result<(), Cause> {
+        let Some(record) = self.tree.record(command.object) else { return Ok(()) };
+        let bundle = self.deps.bundles.get(bundle);
+        let asked = bundle.protocol(&command.origin.protocol);
+        let map = asked.and_then(|p| p.command_to(&command.origin.method, &command.verb));
+        map.map_or(Ok(()), |map| map.guard(&command.body, &record, &Around(self.deps.facts.inventory())))
     }
 
     /// What only the broker knows of a plan.
