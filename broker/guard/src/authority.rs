@@ -55,7 +55,7 @@ pub struct Settings {
     pub passwords: passwords::Settings,
     /// A session without use for this long ends.
     pub idle: Duration,
-    /// Sessions in all, revoked ones that are still listed too.
+    /// Live sessions in all; as many revoked ones are listed.
     pub most: usize,
     /// Sessions of one user.
     pub per_user: usize,
@@ -394,13 +394,19 @@ impl Authority {
     /// The writes that make room for one more session of `principal`.
     fn make_room(&self, principal: &str) -> Result<Vec<Write>, LoginError> {
         let now = self.now();
+        let mut writes = Vec::new();
         let mut table = self.table.lock();
-        if table.len() >= self.deps.settings.most {
-            return Err(LoginError::Busy);
+        let most = self.deps.settings.most;
+        if table.len() >= most {
+            if table.ids(|live| live.is_live(now)).len() >= most {
+                return Err(LoginError::Busy);
+            }
+            // Revoked ones are listed for as long as there is room for them.
+            writes.extend(table.forget_revoked(most).into_iter().map(|hash| Write::Session(hash, None)));
         }
         let theirs = table.ids(|live| *live.kept.principal == *principal && live.is_live(now));
         if theirs.len() < self.deps.settings.per_user {
-            return Ok(Vec::new());
+            return Ok(writes);
         }
         let used = |id: &Arc<str>| table.get(id).map_or(i64::MAX, |live| live.kept.active_ms);
         let oldest = theirs.into_iter().min_by_key(used);
@@ -413,7 +419,8 @@ impl Authority {
         self.tell_all(|told| told.ended(&session));
         let entry =
             self.entry(principal, "Logout", "the user has too many sessions: the one idle longest ended");
-        Ok(vec![Write::Session(gone.hash, None), Write::Audit(Entry { session, ..entry })])
+        writes.extend([Write::Session(gone.hash, None), Write::Audit(Entry { session, ..entry })]);
+        Ok(writes)
     }
 }
 

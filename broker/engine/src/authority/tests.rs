@@ -67,7 +67,7 @@ async fn everything_is_there_after_a_restart() {
     let store: Arc<dyn Store> = FileStore::open_or_create(&path).unwrap();
     let authority = open(Arc::clone(&store), &clock).await;
     assert_eq!(*authority.people(), *before);
-    assert_eq!(authority.revoked(), [revoked.grant.content.session_id.clone()]);
+    assert_eq!(authority.revoked(), std::slice::from_ref(&revoked.grant.content.session_id));
     assert!(authority.resume("east", &revoked.key, "p").await.is_none());
     let (renewed, _) = authority.renew("west", [kept.grant.content.session_id.as_str()]);
     assert_eq!(renewed.len(), 1, "where its grants are is kept");

@@ -87,6 +87,19 @@ impl Table {
         Some(live)
     }
 
+    /// Leaves at most `most` that were revoked, the latest; the hashes of the others' keys.
+    pub fn forget_revoked(&mut self, most: usize) -> Vec<[u8; 32]> {
+        let mut revoked: Vec<_> = self
+            .by_id
+            .iter()
+            .filter(|(_, live)| live.kept.revoked_ms != 0 && !live.dirty)
+            .map(|(id, live)| (live.kept.revoked_ms, Arc::clone(id)))
+            .collect();
+        revoked.sort();
+        let too_many = revoked.len().saturating_sub(most);
+        revoked.iter().take(too_many).filter_map(|(_, id)| self.remove(id).map(|live| live.hash)).collect()
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Live)> {
         self.by_id.iter()
     }

@@ -257,6 +257,23 @@ async fn nobody_has_too_many_sessions() {
 }
 
 #[tokio::test]
+async fn revoked_sessions_take_nobodys_room() {
+    let bench = Bench::with(Settings { most: 4, ..Settings::default() }).await;
+    let mut last = None;
+    for _ in 0..10 {
+        for _ in 0..4 {
+            last = Some(bench.login("eve", "east").await);
+        }
+        assert_eq!(bench.try_login("eve", "eve", "east").await.unwrap_err(), LoginError::Busy);
+        bench.minutes(1);
+        assert_eq!(bench.authority.revoke("test", None, Some("eve")).await.unwrap(), 4);
+        assert!(bench.authority.table.lock().len() <= 8);
+        assert!(bench.keep.load().await.unwrap().sessions.len() <= 8);
+    }
+    assert!(bench.authority.revoked().contains(&session(&last.unwrap()).to_owned()));
+}
+
+#[tokio::test]
 async fn a_clone_is_a_session_of_its_own() {
     let bench = Bench::new().await;
     let one = bench.login("eve", "east").await;
