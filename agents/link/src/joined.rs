@@ -192,6 +192,7 @@ impl Joined {
         let Some((duty, pump)) = self.running.lock().take() else { return };
         tokio::spawn(self.stop.clone().run_until_cancelled_owned(duty.run()));
         tokio::spawn(self.stop.clone().run_until_cancelled_owned(pump.run()));
+        tokio::spawn(self.stop.clone().run_until_cancelled_owned(Arc::clone(&self.logins).run()));
         let journal = Arc::clone(&self.journal);
         tokio::spawn(self.stop.clone().run_until_cancelled_owned(async move {
             loop {

@@ -22,6 +22,8 @@ pub const OUTBOX: usize = 262_144;
 pub const HANDED: (usize, usize) = (256, 512 << 10);
 /// Logins that wait for the engine at a time.
 pub const LOGINS: usize = 64;
+/// Logouts that wait for the engine.
+pub const LOGOUTS: usize = 4_096;
 /// Keys that no session has, remembered for [`NO_SESSION`].
 pub const NO_SESSIONS: usize = 4_096;
 /// Bytes of a bundle's packed files.

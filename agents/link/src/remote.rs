@@ -4,6 +4,7 @@
 //! login  ─ sealed to the engine's key ─▶ grant + the session's key, sealed to this agent ─▶ Pass, held in Grants
 //! resume ─ held here? ─ no ─▶ known to be nobody's (5 s)? ─ no ─▶ asked
 //! used   ─ noted; told every 20 s                             engine away: held sessions go on, everything else is Away
+//! logout ─ ended here at once; the engine hears of it when it is there
 //! ```
 
 use crate::{
@@ -18,8 +19,8 @@ use parking_lot::{Mutex, RwLock};
 use prost::Message;
 use rustc_hash::FxHashMap;
 use sha2::{Digest, Sha256};
-use std::{net::IpAddr, sync::Arc, time::Duration};
-use tokio::sync::Semaphore;
+use std::{collections::VecDeque, net::IpAddr, sync::Arc, time::Duration};
+use tokio::sync::{Notify, Semaphore};
 use union::{Clock, Ids, pb};
 
 /// The key that logins are sealed to, once the engine has told it.
@@ -75,12 +76,55 @@ pub struct Remote {
     deps: Deps,
     nobodies: Mutex<FxHashMap<[u8; 32], Duration>>,
     room: Semaphore,
+    /// Logouts that the engine has not heard.
+    owed: Mutex<VecDeque<pb::SealedKey>>,
+    owing: Notify,
 }
 
 impl Remote {
     /// Nobody has come in yet.
     pub fn new(deps: Deps) -> Arc<Remote> {
-        Arc::new(Remote { deps, nobodies: Mutex::default(), room: Semaphore::new(limits::LOGINS) })
+        Arc::new(Remote {
+            deps,
+            nobodies: Mutex::default(),
+            room: Semaphore::new(limits::LOGINS),
+            owed: Mutex::default(),
+            owing: Notify::new(),
+        })
+    }
+
+    /// Tells the engine of logouts that it has not heard, for as long as it is polled.
+    pub async fn run(self: Arc<Self>) {
+        let (first, longest) = limits::PAUSE;
+        let mut pause = first;
+        loop {
+            let Some(key) = self.owed.lock().front().cloned() else {
+                self.owing.notified().await;
+                continue;
+            };
+            self.deps.presence.until_here().await;
+            match self.ask::<()>(Service::Logout, &key).await {
+                Err(LoginError::Busy | LoginError::Away) => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(longest);
+                }
+                // Done, or there is no such session any more.
+                _ => {
+                    self.owed.lock().pop_front();
+                    pause = first;
+                }
+            }
+        }
+    }
+
+    fn owe(&self, key: pb::SealedKey) {
+        let mut owed = self.owed.lock();
+        if owed.len() < limits::LOGOUTS {
+            owed.push_back(key);
+            self.owing.notify_one();
+        } else {
+            tracing::warn!("too many logouts wait for the engine; a session ends there when it is idle");
+        }
     }
 
     /// Asks with something sealed.
@@ -203,7 +247,8 @@ impl Logins for Remote {
             ..pb::SealedKey::default()
         };
         if let Err(error) = self.ask::<()>(Service::Logout, &key).await {
-            tracing::warn!(session = &*pass.session, %error, "a logout did not reach the engine; the session ends there when it is idle");
+            tracing::info!(session = &*pass.session, %error, "a logout did not reach the engine; it is told later");
+            self.owe(key);
         }
     }
 

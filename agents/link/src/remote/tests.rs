@@ -170,3 +170,20 @@ async fn what_is_not_the_engines_lets_nobody_in() {
     }
     assert!(world.joined.grants.passes().sessions().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_logout_is_told_when_the_engine_is_back() {
+    let world = world().await;
+    engine_knows_ann(&world);
+    let pass = login(&world, "ann", "hunter2").await.unwrap();
+    tokio::spawn(Arc::clone(&world.joined.logins).run());
+    world.presence.away();
+    world.joined.logins.end(&pass).await;
+    assert!(pass.ended.is_cancelled());
+    let told = || world.engine.heard::<pb::LoginRequest>("logout").len();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(told(), 0);
+    world.engine_is_here();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!((told(), world.joined.logins.owed.lock().len()), (1, 0));
+}
