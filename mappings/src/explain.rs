@@ -357,6 +357,34 @@ mod tests {
     }
 
     #[test]
+    fn explains_edits_and_plans() {
+        let text = says("Change_Task");
+        for part in [
+            "depends on object",
+            "`spec.order` = `boot (by type: CdOrder, DiskOrder)` -> boot, a list",
+            "`spec.option` = `settings (a list of Option)` -> settings, a list",
+            "`spec.device` changes the items that `config.hardware.device` shows",
+            "Nic: its rows read backwards, and",
+            "`label` = `the network of that name`",
+            "refused are changes of Disk: disks stay",
+            "`spec.uuid` is left out: it has one",
+            "refused as INVALID_ARGUMENT when cmd.name == 'none'",
+            "Define() with text edited (whole)",
+            "changes of cmd.devices",
+            "taken back by the same call, its script turned back",
+            "taken back by Rename(dom = cmd.vm_id, name = self.name)",
+            "the broker keeps settings = cmd.settings",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        let text = says("Make_Task");
+        assert!(text.contains("vm_id is a new vm, by `spec.uuid` if that is given"), "{text}");
+        let text = says("DestroyVm");
+        assert!(text.contains("Erase(path = item.path, at = index) for each of self.disks when"), "{text}");
+        assert!(text.contains("removes cmd.vm_id"), "{text}");
+    }
+
+    #[test]
     fn suggests_what_may_have_been_meant() {
         let error = explain(&testdata(), "Machin").unwrap_err();
         assert!(error.contains("did you mean `Machine`?"), "{error}");
@@ -375,6 +403,12 @@ mod tests {
             line("StandbyGuest").split_whitespace().collect::<Vec<_>>(),
             ["StandbyGuest", "-", "refused"]
         );
+        assert_eq!(
+            line("Reconfigure").split_whitespace().collect::<Vec<_>>(),
+            ["Reconfigure", "engine", "Change_Task", "engine", "Rename+Define+(kept)"]
+        );
+        let folder = line("DestroyFolder").split_whitespace().collect::<Vec<_>>();
+        assert_eq!(folder, ["DestroyFolder", "broker", "Remove", "-"]);
         assert!(line("Machine").contains("8 of 9") && line("Disk").contains("Disk"));
     }
 }
