@@ -1,12 +1,10 @@
 //! Lives the worlds of the corpus, and then as many as `SEEDS` says (from `FROM` on).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+use parking_lot::Mutex;
 use std::{
     env,
-    sync::{
-        Mutex,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     thread,
 };
 
@@ -47,13 +45,13 @@ fn every_world_keeps_its_promises() {
                         Ok(count) => {
                             commands.fetch_add(count, Ordering::Relaxed);
                         }
-                        Err(failure) => failures.lock().unwrap().push(failure),
+                        Err(failure) => failures.lock().push(failure),
                     }
                 }
             });
         }
     });
-    let failures = failures.into_inner().unwrap();
+    let failures = failures.into_inner();
     for failure in &failures {
         eprintln!("seed {}:\n  {}", failure.seed, failure.what.join("\n  "));
     }

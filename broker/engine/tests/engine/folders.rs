@@ -1,0 +1,150 @@
+//! Folders: names, kinds, fixed parts, and what is in them.
+
+use crate::bed::{BUNDLE, Bed, Say, code, folder, is_done, refused, vm, vm_folder};
+use inventory::Put;
+use std::time::Duration;
+use union::{
+    Kind, ObjectId, Value,
+    command::{Cause, Code, Outcome},
+    pb::{self, PowerState},
+};
+
+impl Bed {
+    async fn make(&self, n: u128, parent: ObjectId, name: &str) -> Outcome {
+        let fields =
+            [("parent_id", Value::Ref(parent)), ("name", name.into()), ("folder_id", Value::Ref(folder(n)))];
+        self.does("CreateFolder", parent, &fields).await
+    }
+
+    async fn rename(&self, id: ObjectId, name: &str) -> Outcome {
+        self.does("RenameFolder", id, &[("folder_id", Value::Ref(id)), ("name", name.into())]).await
+    }
+
+    async fn put(&self, into: ObjectId, ids: &[ObjectId]) -> Outcome {
+        let moved = Value::list(ids.iter().copied().map(Value::Ref));
+        self.does("MoveIntoFolder", into, &[("folder_id", Value::Ref(into)), ("object_ids", moved)]).await
+    }
+
+    async fn remove(&self, id: ObjectId) -> Outcome {
+        self.does("DestroyFolder", id, &[("folder_id", Value::Ref(id))]).await
+    }
+
+    fn says(&self, id: ObjectId, field: &str) -> Value {
+        let slot = BUNDLE.schema.slot(id.kind, field).unwrap();
+        self.fleet.inventory().record(id).map_or(Value::Absent, |record| record.get(slot).clone())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_is_one_objects_in_its_folder() {
+    let bed = Bed::new().await;
+    assert_eq!(
+        bed.make(1, vm_folder(), "x").await,
+        Outcome::Done { revision: bed.fleet.inventory().revision(), result: Some(folder(1)), already: false }
+    );
+    assert_eq!(bed.says(folder(1), "name"), Value::from("x"));
+    assert_eq!(code(&bed.make(2, vm_folder(), "x").await), Code::Duplicate);
+    assert_eq!(code(&bed.make(2, vm_folder(), "vm1").await), Code::Duplicate, "a VM has it");
+    assert_eq!(code(&bed.make(1, vm_folder(), "y").await), Code::Duplicate, "the id is taken");
+    assert!(is_done(&bed.make(2, folder(1), "x").await), "another folder");
+    assert!(is_done(&bed.make(3, vm_folder(), "z").await));
+    assert_eq!(code(&bed.rename(folder(3), "x").await), Code::Duplicate);
+    assert!(matches!(bed.rename(folder(3), "z").await, Outcome::Done { already: true, .. }));
+    for name in ["", "  ", &"n".repeat(81)] {
+        assert_eq!(code(&bed.rename(folder(3), name).await), Code::InvalidArgument);
+    }
+    assert_eq!(code(&bed.put(vm_folder(), &[folder(2)]).await), Code::Duplicate);
+    assert!(bed.agents.performed().is_empty(), "no owner has a part in it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn fixed_parts_of_the_tree_stay() {
+    let bed = Bed::new().await;
+    for fixed in [vm_folder(), ObjectId::derived(Kind::Folder, &["view fleet", "root"])] {
+        assert_eq!(code(&bed.rename(fixed, "other").await), Code::NotSupported);
+        assert_eq!(code(&bed.remove(fixed).await), Code::NotSupported);
+    }
+    assert!(is_done(&bed.make(1, vm_folder(), "x").await));
+    assert_eq!(code(&bed.put(folder(1), &[vm_folder()]).await), Code::NotSupported);
+    assert_eq!(code(&bed.rename(folder(9), "x").await), Code::NotFound);
+    assert_eq!(code(&bed.make(2, folder(9), "x").await), Code::NotFound);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_moved_fits_and_goes_neither_into_itself_nor_below() {
+    let bed = Bed::new().await;
+    for (n, parent, name) in [(1, vm_folder(), "a"), (2, folder(1), "b"), (3, folder(2), "c")] {
+        assert!(is_done(&bed.make(n, parent, name).await));
+    }
+    let hosts = inventory::plan::Datacenter::ids("view fleet", "default").host;
+    assert!(is_done(&bed.make(4, hosts, "hosts").await));
+    for into in [folder(1), folder(2), folder(3)] {
+        assert_eq!(code(&bed.put(into, &[folder(1)]).await), Code::InvalidArgument);
+    }
+    assert_eq!(code(&bed.put(folder(4), &[folder(3)]).await), Code::InvalidArgument, "another kind");
+    assert_eq!(code(&bed.put(folder(4), &[vm(1)]).await), Code::InvalidArgument, "VMs lie in folders of VMs");
+    assert!(is_done(&bed.put(vm_folder(), &[folder(3)]).await));
+    assert!(is_done(&bed.put(folder(3), &[folder(1), vm(1), vm(2)]).await));
+    assert_eq!(bed.says(folder(1), "parent_id"), Value::Ref(folder(3)));
+    assert_eq!(bed.says(vm(1), "folder_id"), Value::Ref(folder(3)));
+    assert_eq!(code(&bed.put(vm_folder(), &[vm(1), vm(77)]).await), Code::NotFound);
+    assert_eq!(bed.says(vm(1), "folder_id"), Value::Ref(folder(3)), "all or nothing");
+    let bed = bed.restart().await;
+    assert_eq!(bed.says(folder(1), "parent_id"), Value::Ref(folder(3)));
+    assert_eq!(bed.says(vm(2), "folder_id"), Value::Ref(folder(3)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_folder_goes_with_its_vms_or_not_at_all() {
+    let bed = Bed::new().await;
+    assert!(is_done(&bed.make(1, vm_folder(), "a").await));
+    assert!(is_done(&bed.make(2, folder(1), "b").await));
+    assert!(is_done(&bed.put(folder(2), &[vm(1), vm(2)]).await));
+    let power = BUNDLE.schema.slot(Kind::Vm, "power_state").unwrap();
+    let set = |bed: &Bed, state: PowerState| {
+        bed.facts.apply(vec![Put::Slots(vm(2), vec![(power, Value::Int(i64::from(state as i32)))])]);
+    };
+    set(&bed, PowerState::Running);
+    assert_eq!(code(&bed.remove(folder(1)).await), Code::InvalidState);
+    assert!(bed.agents.performed().is_empty());
+    set(&bed, PowerState::Stopped);
+    bed.agents.say("perform", Say::Outcome(refused(Code::TargetFailed)));
+    assert_eq!(code(&bed.remove(folder(1)).await), Code::TargetFailed);
+    assert_eq!(bed.says(folder(1), "name"), Value::from("a"), "it stays");
+    // The owner does it, and says so in its facts.
+    for gone in [vm(1), vm(2)] {
+        bed.facts.apply(vec![Put::Remove(gone)]);
+    }
+    assert!(is_done(&bed.remove(folder(1)).await));
+    assert!(bed.engine.own().all().iter().all(|fact| fact.object.kind != Kind::Folder));
+    assert_eq!(bed.says(folder(2), "name"), Value::Absent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn vms_of_a_folder_are_destroyed_each_by_its_own_command() {
+    let bed = Bed::new().await;
+    assert!(is_done(&bed.make(1, vm_folder(), "a").await));
+    assert!(is_done(&bed.put(folder(1), &[vm(1)]).await));
+    let lost = Outcome::Failed(Cause::new(Code::TimedOut, "the target does not know"));
+    let settled = pb::Settled { outcome: Some(lost.to_pb(&BUNDLE.schema)), ..pb::Settled::default() };
+    bed.agents.say("perform", Say::Silent);
+    bed.agents.say("settle", Say::Settled(settled));
+    let meanwhile = async {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert_eq!(
+            code(&bed.make(2, folder(1), "late").await),
+            Code::NotFound,
+            "nothing is put into it any more"
+        );
+    };
+    let (removed, ()) = tokio::join!(bed.remove(folder(1)), meanwhile);
+    assert_eq!(code(&removed), Code::TargetFailed);
+    assert_eq!(
+        bed.says(folder(1), "name"),
+        Value::from("a"),
+        "the folder stays with what could not be destroyed"
+    );
+    assert_eq!(bed.agents.performed()[0].envelope.clone().unwrap().verb, "DestroyVm");
+    bed.facts.apply(vec![Put::Remove(vm(1))]);
+    assert!(is_done(&bed.remove(folder(1)).await), "now it is empty");
+}
