@@ -11,7 +11,7 @@ use crate::{
     engine::{Engine, LinkError, Service, Verb, ask},
     grants::Grants,
     limits,
-    presence::{Presence, State},
+    presence::Presence,
     remote::SealKey,
 };
 use guard::Signer;
@@ -164,14 +164,6 @@ impl Duty {
         within: Duration,
     ) -> Result<M, LinkError> {
         ask(&*self.engine, &Verb::Service(service), body, within).await
-    }
-
-    /// Since when the engine is away, Unix milliseconds; `None`: it is there.
-    pub fn away_since(&self) -> Option<i64> {
-        match self.presence.now() {
-            State::Here(_) => None,
-            State::Away(since) => Some(since),
-        }
     }
 }
 

@@ -59,6 +59,14 @@ impl Presence {
         matches!(self.now(), State::Here(_))
     }
 
+    /// Since when it is away, Unix milliseconds; `None`: it is there.
+    pub fn away_since(&self) -> Option<i64> {
+        match self.now() {
+            State::Here(_) => None,
+            State::Away(since) => Some(since),
+        }
+    }
+
     /// Waits until it is there; its epoch.
     pub async fn until_here(&self) -> u64 {
         let mut state = self.state.subscribe();
@@ -107,6 +115,6 @@ mod tests {
         clock.advance(Duration::from_millis(10));
         presence.away();
         presence.until_away().await;
-        assert_eq!(presence.now(), State::Away(15));
+        assert_eq!((presence.now(), presence.away_since()), (State::Away(15), Some(15)));
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::presence::State;
 use crate::testing::{DOMAIN, NOW, World, world};
 use guard::Grant;
 
