@@ -1,7 +1,8 @@
 //! How the simulated hypervisor misbehaves: latencies and mishaps by call, drawn from the injected randomness, or scripted.
 
+use crate::world::SimError;
 use serde::Deserialize;
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 use union::Ids;
 
 /// What becomes of one call.
@@ -69,6 +70,17 @@ impl Default for Behaviour {
 }
 
 impl Behaviour {
+    /// Reads a file of its own: what stands under `[behaviour]` in an inventory file.
+    ///
+    /// # Errors
+    /// It cannot be read, or says what is unknown.
+    pub fn read(path: &Path) -> Result<Behaviour, SimError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| SimError::Unreadable { path: path.to_owned(), source })?;
+        toml::from_str(&text)
+            .map_err(|error| SimError::File { path: path.display().to_string(), source: error.into() })
+    }
+
     fn chances(&self, call: &str) -> &Chances {
         self.calls.get(call).unwrap_or(&self.all)
     }

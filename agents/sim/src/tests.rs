@@ -181,6 +181,18 @@ fn a_wrong_file_is_refused_with_what_was_expected() {
     assert!(wrong("[[host]]\nname=\"h\"\n[[vm]]\nname=\"a\"\nhost=\"h\"\nuuid=\"x\"").contains("uuid `x`"));
 }
 
+#[test]
+fn a_behaviour_can_be_a_file_of_its_own() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("behaviour.toml");
+    assert!(matches!(Behaviour::read(&path), Err(crate::SimError::Unreadable { .. })));
+    std::fs::write(&path, "guest_ms = 5\n[calls.PowerOn]\nlose_reply = 1.0\n").expect("written");
+    let read = Behaviour::read(&path).expect("good");
+    assert_eq!((read.guest_ms, read.calls["PowerOn"].lose_reply), (5, 1.0));
+    std::fs::write(&path, "guest_mss = 5\n").expect("written");
+    assert!(Behaviour::read(&path).expect_err("unknown").to_string().contains("guest_mss"));
+}
+
 #[tokio::test]
 async fn ten_thousand_vms_are_the_same_every_time() {
     let schema = Schema::base();

@@ -21,6 +21,9 @@ pub struct Arguments {
     /// What to make up: `VMS,HOSTS`.
     #[arg(long, required_unless_present = "inventory")]
     generate: Option<String>,
+    /// A file that says how it misbehaves: latencies, failures, lost answers. Default: as the inventory's `[behaviour]` says.
+    #[arg(long)]
+    behaviour: Option<PathBuf>,
     /// Where each effect is written, on the disk before it is answered.
     #[arg(long)]
     effects: Option<PathBuf>,
@@ -36,8 +39,9 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         (None, Some(text)) => generate(text)?,
         (None, None) => return Err(Failure::other("expected --inventory or --generate")),
     };
-    let world =
-        world::Config { name: arguments.name, source, behaviour: None, effect_log: arguments.effects };
+    let behaviour = arguments.behaviour.as_deref().map(sim::Behaviour::read).transpose();
+    let behaviour = behaviour.map_err(Failure::other)?;
+    let world = world::Config { name: arguments.name, source, behaviour, effect_log: arguments.effects };
     let config = process::Config { listen: arguments.listen, world };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let ids: Arc<dyn Ids> = Arc::new(SystemIds);

@@ -92,6 +92,10 @@ async fn one(work: &Work<'_>, step: &Step) -> Result<Value, TargetError> {
         return Err(TargetError::Failed { code: 0, means: Some(union::command::Code::Cancelled), message });
     }
     let begun = poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await;
+    if begun.is_pending() {
+        // Whoever writes it gets to do so.
+        tokio::task::yield_now().await;
+    }
     fail::point(points::CALL_SENT);
     let answer = match begun {
         Poll::Ready(answer) => answer,
