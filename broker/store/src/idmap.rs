@@ -248,18 +248,30 @@ impl IdMap {
 
     /// Marks an object as gone; its native id stays its own. One that never had an id needs no tombstone.
     pub async fn retire(&self, id: ObjectId, now_ms: i64, epoch: Epoch) -> Result<(), IdError> {
+        self.retire_all(&[id], now_ms, epoch).await
+    }
+
+    /// Marks objects as gone, in one commit.
+    pub async fn retire_all(&self, ids: &[ObjectId], now_ms: i64, epoch: Epoch) -> Result<(), IdError> {
         let _turn = self.turn.lock().await;
         for _ in 0..TRIES {
-            let pair = self.maps.read().native.get(&id).cloned();
-            let Some(old) = pair.filter(|pair| pair.retired_ms == 0) else { return Ok(()) };
-            let pair = Pair { retired_ms: now_ms.max(1), ..old.clone() };
-            let key = self.key(id.to_string().as_bytes());
             let mut batch = Batch::new();
-            batch.expect(Table::IdNative, &key, Some(&old.encode()));
-            batch.put(Table::IdNative, &key, pair.encode());
+            let mut gone = Vec::new();
+            for id in ids {
+                let pair = self.maps.read().native.get(id).cloned();
+                let Some(old) = pair.filter(|pair| pair.retired_ms == 0) else { continue };
+                let pair = Pair { retired_ms: now_ms.max(1), ..old.clone() };
+                let key = self.key(id.to_string().as_bytes());
+                batch.expect(Table::IdNative, &key, Some(&old.encode()));
+                batch.put(Table::IdNative, &key, pair.encode());
+                gone.push((*id, pair));
+            }
+            if gone.is_empty() {
+                return Ok(());
+            }
             match self.store.commit(batch, epoch).await {
                 Ok(_) => {
-                    self.maps.write().native.insert(id, pair);
+                    self.maps.write().native.extend(gone);
                     return Ok(());
                 }
                 Err(StoreError::Conflict { .. }) => {
@@ -269,7 +281,8 @@ impl IdMap {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(StoreError::Conflict { table: Table::IdNative, key: id.to_string() }.into())
+        let key = ids.first().map(ObjectId::to_string).unwrap_or_default();
+        Err(StoreError::Conflict { table: Table::IdNative, key }.into())
     }
 
     /// Forgets an object that is long gone, for example a task of last week. Only a numbered id can be: its number is never given out

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use inventory::idmap::{Durable, NotKept, Taken};
 use parking_lot::Mutex;
 use rustc_hash::FxHashSet;
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt::Debug, sync::Arc, time::Duration};
 use store::{
     Epoch,
     idmap::{Block, Given, IdError, IdMap},
@@ -25,6 +25,8 @@ use union::{Clock, ObjectId, pb};
 pub const BLOCK: u64 = 1_000;
 /// How long a front waits for the engine when no number is left.
 const WAIT: Duration = Duration::from_secs(1);
+/// Objects that are marked as gone in one commit.
+const TOGETHER: usize = 512;
 /// Forms of one batch that may run out of numbers before it is given up.
 const FORMS: usize = 64;
 
@@ -45,6 +47,8 @@ pub struct Kept {
     epoch: Epoch,
     clock: Arc<dyn Clock>,
     leased: Option<Arc<Leased>>,
+    /// Objects that are gone, until that is written.
+    gone: Arc<Mutex<BTreeSet<ObjectId>>>,
 }
 
 /// What an agent's map needs besides.
@@ -61,7 +65,7 @@ struct Leased {
 impl Kept {
     /// A map whose numbers are counted: the engine's own.
     pub fn counted(map: Arc<IdMap>, epoch: Epoch, clock: Arc<dyn Clock>) -> Arc<Kept> {
-        Arc::new(Kept { map, epoch, clock, leased: None })
+        Arc::new(Kept { map, epoch, clock, leased: None, gone: Arc::default() })
     }
 
     /// A map of `agent`, whose numbers the engine leases.
@@ -79,7 +83,7 @@ impl Kept {
             lender,
             asking: Mutex::default(),
         };
-        Arc::new(Kept { map, epoch, clock, leased: Some(Arc::new(leased)) })
+        Arc::new(Kept { map, epoch, clock, leased: Some(Arc::new(leased)), gone: Arc::default() })
     }
 
     /// The fast copy of it, for a front.
@@ -196,7 +200,28 @@ impl Durable for Kept {
     }
 
     fn retire(&self, id: ObjectId) -> Result<(), NotKept> {
-        super::wait(self.map.retire(id, self.clock.now_ms(), self.epoch)).map_err(not_kept)
+        let Ok(handle) = Handle::try_current() else {
+            return super::wait(self.map.retire(id, self.clock.now_ms(), self.epoch)).map_err(not_kept);
+        };
+        // Many go at once: they are written together a moment later. What is lost of it, its target says again.
+        let first = {
+            let mut gone = self.gone.lock();
+            gone.insert(id) && gone.len() == 1
+        };
+        if first {
+            let (map, gone, epoch) = (Arc::clone(&self.map), Arc::clone(&self.gone), self.epoch);
+            let clock = Arc::clone(&self.clock);
+            handle.spawn(async move {
+                tokio::time::sleep(super::GATHER).await;
+                let ids: Vec<ObjectId> = std::mem::take(&mut *gone.lock()).into_iter().collect();
+                for ids in ids.chunks(TOGETHER) {
+                    if let Err(error) = map.retire_all(ids, clock.now_ms(), epoch).await {
+                        tracing::warn!(%error, "that objects are gone was not kept");
+                    }
+                }
+            });
+        }
+        Ok(())
     }
 
     fn all(&self) -> Vec<(ObjectId, Arc<str>, bool)> {

@@ -121,6 +121,25 @@ async fn an_agent_gives_out_what_it_was_leased_and_hands_it_in() {
     kept.prepare(&["host-{n}", "{n}"]).await.expect("leased");
 }
 
+#[tokio::test(start_paused = true)]
+async fn many_that_go_at_once_are_written_together() {
+    let store = MemoryStore::new();
+    let map = IdMap::open(Arc::new(store.clone()), "p", "v", Numbers::Counted).await.expect("whole");
+    let ids = Kept::counted(Arc::new(map), EPOCH, clock()).id_map();
+    let wanted: Vec<(ObjectId, &str)> = (0..600).map(|n| (vm(n), "vm-{n}")).collect();
+    assert_eq!(ids.natives(&wanted).len(), 600);
+    let before = store.commit(Batch::new(), EPOCH).await.expect("open").commit;
+    (0..600).for_each(|n| ids.retire(vm(n)));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(store.commit(Batch::new(), EPOCH).await.expect("open").commit, before + 3);
+    let again = IdMap::open(Arc::new(store.clone()), "p", "v", Numbers::Counted).await.expect("whole");
+    assert!((0..600).all(|n| again.is_retired(vm(n))));
+    ids.retire(vm(600));
+    ids.retire(vm(1));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(store.commit(Batch::new(), EPOCH).await.expect("open").commit, before + 4);
+}
+
 fn command(n: u128) -> Command {
     let schema = Schema::base();
     let message = schema.message("PowerOn").expect("a command");
