@@ -73,11 +73,15 @@ def test_without_a_session_only_the_service_content_is_given(hyperglot):
         assert view.fault == "NotAuthenticated"
 
 
-def test_a_session_of_one_front_is_not_one_of_the_other(hyperglot):
+def test_a_session_of_one_front_is_one_of_the_other(hyperglot):
+    """Sessions are the engine's: whichever front they began at, every front of the fleet accepts them, and none after the logout."""
+    clock = ("ServiceInstance", "ServiceInstance")
     with soap.Client(hyperglot.front("fleet")) as fleet, soap.Client(hyperglot.front("host")) as host:
         fleet.login()
         host.cookie = fleet.cookie
-        assert host.call("CurrentTime", ("ServiceInstance", "ServiceInstance")).fault == "NotAuthenticated"
+        assert host.call("CurrentTime", clock).status == 200
+        assert fleet.call("Logout", fleet.session_manager).status == 200
+        assert host.call("CurrentTime", clock).fault == "NotAuthenticated"
 
 
 def test_clone_session(hyperglot):

@@ -221,7 +221,7 @@ fn run(call: &Call<'_>, below: bool) -> Answer<Reply> {
     }
     let directory = directory.trim().trim_matches('/');
     let datastore = catalog.reference(pool).ok_or_else(|| Fault::not_found(call.this.clone()))?;
-    let all = directories(catalog, &call.sight(), pool);
+    let all = directories(catalog, call.sight(), pool);
     let result = all.contains_key(directory).then(|| {
         let within = |folder: &str| {
             folder == directory

@@ -38,6 +38,8 @@ pub(crate) struct Call<'r> {
     pub(crate) thumbprint: Option<&'r str>,
     /// Cancelled when the listener drains.
     pub(crate) draining: CancellationToken,
+    /// What the caller saw when the call began.
+    pub(crate) sight: Sight<'r>,
 }
 
 /// What a method answers.
@@ -134,12 +136,14 @@ impl<'r> Call<'r> {
         }
     }
 
-    /// What the caller sees. Without a session: what is open to all is not of the facts.
-    pub(crate) fn sight(&self) -> Sight<'r> {
-        match &self.session {
-            Some(session) => Sight::new(self.front, &session.pass),
-            None => Sight::whole(self.catalog()),
-        }
+    /// What the caller sees.
+    pub(crate) fn sight(&self) -> &Sight<'r> {
+        &self.sight
+    }
+
+    /// What the caller sees by now: a call that waits may outlive a change of permissions.
+    pub(crate) fn sight_now(&self) -> Sight<'r> {
+        Sight::of(self.front, self.session.as_deref())
     }
 
     /// Answers with references to objects, those that the caller sees.

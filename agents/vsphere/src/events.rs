@@ -76,7 +76,7 @@ impl EventFilter {
 impl EventPages {
     /// The latest page, newest first; false: it is empty.
     pub(crate) fn put_latest(&self, call: &Call<'_>, out: &mut Encoder, name: &str) -> bool {
-        let events = self.filter.events(call.front, &call.sight());
+        let events = self.filter.events(call.front, call.sight());
         out.open_typed(name, "ArrayOfEvent");
         for (entry, map) in events.iter().rev().take(self.cursor.page) {
             put_event(call.front, out, "Event", entry, map, call.version);
@@ -119,7 +119,7 @@ fn filter(call: &Call<'_>) -> Answer<EventFilter> {
 pub(crate) fn query(call: &Call<'_>) -> Answer<Reply> {
     call.session()?;
     let filter = filter(call)?;
-    let mut events = filter.events(call.front, &call.sight());
+    let mut events = filter.events(call.front, call.sight());
     let most = filter.most.unwrap_or(limits::EVENTS).min(limits::EVENTS);
     events.drain(..events.len().saturating_sub(most));
     Ok(put_events(call, &events))
@@ -158,7 +158,7 @@ fn read(call: &Call<'_>, forward: bool) -> Answer<Reply> {
         Thing::Events(pages) => Some(pages.filter.clone()),
         _ => None,
     })?;
-    let all = filter.events(call.front, &call.sight());
+    let all = filter.events(call.front, call.sight());
     let events = with_pages(call, |thing| match thing {
         Thing::Events(pages) if forward => Some(pages.cursor.next(all, number, most)),
         Thing::Events(pages) => Some(pages.cursor.previous(all, number, most)),

@@ -173,13 +173,11 @@ impl Front {
         if session.is_none() && !self.methods.is_open(method) {
             return Err(Fault::not_authenticated(this));
         }
-        if let Some(session) = &session {
-            // Every call reads at least; who may not even do that has no permission here any more.
-            let object = known.and_then(Key::object).unwrap_or(self.catalog.service());
-            let sight = Sight::new(self, &session.pass);
-            if !sight.sees(object) {
-                return Err(self.fault_of(&sight.refuse(object), &this));
-            }
+        // Every call reads at least; who may not even do that has no permission here any more.
+        let sight = Sight::of(self, session.as_deref());
+        let object = known.and_then(Key::object).unwrap_or(self.catalog.service());
+        if !sight.sees(object) {
+            return Err(self.fault_of(&sight.refuse(object), &this));
         }
         let receiver = known.ok_or_else(|| Fault::not_found(this.clone()))?;
         let call = Call {
@@ -194,6 +192,7 @@ impl Front {
             agent: around.agent,
             thumbprint: around.thumbprint.as_deref(),
             draining: around.draining.clone(),
+            sight,
         };
         self.methods.dispatch(&call).await
     }

@@ -7,7 +7,7 @@
 //! field      <memoryMB>128</memoryMB>                              says its type where the schema leaves it open
 //! ```
 
-use crate::{browser::Found, fault::Fault};
+use crate::{browser::Found, fault::Fault, permission::Sight};
 use mapping::{Emit, FieldMeta, NativeRef, Protocol, Role, ValueKind, schema::Primitive};
 use std::sync::Arc;
 use wire::{
@@ -128,6 +128,7 @@ pub struct Soap<'o> {
     tags: &'o Tags,
     name: &'o str,
     outcome: Option<TaskOutcome>,
+    sight: Option<&'o Sight<'o>>,
 }
 
 /// What a plan for several machines did.
@@ -207,13 +208,20 @@ impl TaskResult {
 impl<'o> Soap<'o> {
     /// Properties are written as `<name …>`.
     pub fn new(out: &'o mut Encoder, tags: &'o Tags, name: &'o str) -> Soap<'o> {
-        Soap { out, tags, name, outcome: None }
+        Soap { out, tags, name, outcome: None, sight: None }
     }
 
     /// Writes how a task ended into its `TaskInfo`.
     #[must_use]
     pub(crate) fn with_outcome(mut self, outcome: Option<TaskOutcome>) -> Soap<'o> {
         self.outcome = outcome;
+        self
+    }
+
+    /// Leaves out of lists what the caller does not see.
+    #[must_use]
+    pub(crate) fn seen_by(mut self, sight: &'o Sight<'o>) -> Soap<'o> {
+        self.sight = Some(sight).filter(|sight| !sight.is_whole());
         self
     }
 
@@ -282,6 +290,9 @@ impl Emit for Soap<'_> {
     }
 
     fn reference(&mut self, f: &FieldMeta, r: &NativeRef) {
+        if f.role == Role::Item && self.sight.is_some_and(|sight| !sight.sees_reference(r)) {
+            return;
+        }
         self.open(f);
         self.out.attribute_value(&r.ty);
         if let Some(tag) = self.tags.get(f) {

@@ -8,10 +8,14 @@
 //!
 //! What a session does not see is left out of searches, traversals and histories; asked for by name it is `NoPermission`.
 
-use crate::{front::Front, inventory::Catalog, session::Session};
+use crate::{
+    front::Front,
+    inventory::{Catalog, Key},
+    session::Session,
+};
 use ::inventory::Inventory;
-use guard::{Pass, Tree};
-use mapping::Constant;
+use guard::{Grant, Pass, Tree};
+use mapping::{Constant, NativeRef};
 use parking_lot::Mutex;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
@@ -134,7 +138,8 @@ pub(crate) struct Sight<'a> {
 }
 
 struct Narrow {
-    pass: Pass,
+    grant: Arc<Grant>,
+    principal: Arc<str>,
     now_ms: i64,
     /// Scopes that read, as far as containers are concerned: whatever kinds they name.
     containers: Vec<pb::Scope>,
@@ -151,7 +156,7 @@ impl<'a> Sight<'a> {
     /// What the holder of `pass` sees.
     pub(crate) fn new(front: &'a Front, pass: &Pass) -> Sight<'a> {
         let (catalog, now_ms) = (&front.catalog, front.clock.now_ms());
-        let grant = Arc::clone(&pass.grant.read());
+        let grant = pass.now();
         let live = now_ms < grant.content.expires_ms;
         let mut scopes = grant.content.scopes.iter();
         if live && scopes.any(|scope| scope.root_id.is_empty() && scope.kinds.is_empty() && reads(scope)) {
@@ -160,7 +165,8 @@ impl<'a> Sight<'a> {
         let containers: Vec<pb::Scope> =
             grant.content.scopes.iter().filter(|scope| live && reads(scope)).cloned().collect();
         let mut narrow = Narrow {
-            pass: pass.clone(),
+            principal: pass.principal.clone(),
+            grant: grant.clone(),
             now_ms,
             above: FxHashSet::default(),
             containers,
@@ -180,9 +186,18 @@ impl<'a> Sight<'a> {
         Sight { catalog, narrow: Some(narrow) }
     }
 
-    /// What everybody may see who may see anything: for what is done on nobody's behalf.
-    pub(crate) fn whole(catalog: &'a Catalog) -> Sight<'a> {
-        Sight { catalog, narrow: None }
+    /// What a caller sees. Without a session: what is open to all is not of the facts.
+    pub(crate) fn of(front: &'a Front, session: Option<&Session>) -> Sight<'a> {
+        match session {
+            Some(session) => Sight::new(front, &session.pass),
+            None => Sight { catalog: &front.catalog, narrow: None },
+        }
+    }
+
+    /// Whether what a reference leads to is seen; what leads nowhere is no secret.
+    pub(crate) fn sees_reference(&self, reference: &NativeRef) -> bool {
+        self.narrow.is_none()
+            || self.catalog.resolve(reference).and_then(Key::object).is_none_or(|id| self.sees(id))
     }
 
     /// Whether it is everything.
@@ -206,8 +221,8 @@ impl<'a> Sight<'a> {
             return true;
         }
         let tree = Above(self.catalog);
-        let read = |pass: &Pass| pass.authorize("Read", Class::Read, id, &tree, narrow.now_ms).is_ok();
-        let sees = read(&narrow.pass) || (is_container(id.kind) && narrow.contains(self.catalog, id));
+        let read = narrow.grant.allows("Read", Class::Read, id, &tree, narrow.now_ms).is_ok();
+        let sees = read || (is_container(id.kind) && narrow.contains(self.catalog, id));
         narrow.known.lock().insert(id, sees);
         sees
     }
@@ -216,7 +231,7 @@ impl<'a> Sight<'a> {
     fn is_own(&self, narrow: &Narrow, task: ObjectId) -> bool {
         let slot = self.catalog.schema().slot(Kind::Task, "principal");
         let by = slot.and_then(|slot| self.catalog.record(task).map(|task| task.get(slot).clone()));
-        by.is_some_and(|by| by.as_str() == Some(&*narrow.pass.principal))
+        by.is_some_and(|by| by.as_str() == Some(&*narrow.principal))
     }
 
     /// Why an object cannot be read.

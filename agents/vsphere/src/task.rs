@@ -94,7 +94,7 @@ impl TaskPages {
     /// The latest page, newest first; false: it is empty.
     pub(crate) fn put_latest(&self, call: &Call<'_>, out: &mut Encoder, name: &str) -> bool {
         out.open_typed(name, "ArrayOfTaskInfo");
-        for (_, id) in self.tasks(call.front, &call.sight()).iter().rev().take(self.cursor.page) {
+        for (_, id) in self.tasks(call.front, call.sight()).iter().rev().take(self.cursor.page) {
             put_info(call, out, "TaskInfo", *id);
         }
         out.close(name);
@@ -150,7 +150,7 @@ fn read(call: &Call<'_>, forward: bool) -> Answer<Reply> {
         Thing::Tasks(pages) => Some(pages.clone()),
         _ => None,
     })?;
-    let all = copy.tasks(call.front, &call.sight());
+    let all = copy.tasks(call.front, call.sight());
     let tasks = events::with_pages(call, |thing| match thing {
         Thing::Tasks(pages) if forward => Some(pages.cursor.next(all, number, most)),
         Thing::Tasks(pages) => Some(pages.cursor.previous(all, number, most)),

@@ -143,7 +143,7 @@ fn put_rendered(
         out.close(name);
         return true;
     }
-    let mut soap = Soap::new(out, &call.front.tags, name).with_outcome(outcome);
+    let mut soap = Soap::new(out, &call.front.tags, name).with_outcome(outcome).seen_by(call.sight());
     map.render(selection, id, record, call.catalog(), call.version, &mut soap)
 }
 
@@ -258,8 +258,12 @@ fn made_properties(made: &Made) -> &'static [&'static str] {
 fn put_made_value(call: &Call<'_>, out: &mut Encoder, name: &str, made: &Made, path: &str) -> Option<bool> {
     match (&made.thing, path) {
         (Thing::View(view), "view") => {
-            let references: Vec<NativeRef> =
-                view.members.iter().filter_map(|key| call.catalog().reference_of(*key)).collect();
+            let references: Vec<NativeRef> = view
+                .members
+                .iter()
+                .filter(|key| key.object().is_none_or(|id| call.sight().sees(id)))
+                .filter_map(|key| call.catalog().reference_of(*key))
+                .collect();
             native::put_reference_array(out, name, &references);
             Some(true)
         }

@@ -106,12 +106,11 @@ async fn gather(call: &Call<'_>) -> Answer<VecDeque<Part>> {
     if call.arguments("specSet").nth(limits::SPECS).is_some() {
         return Err(Fault::invalid_argument("specSet", "more specifications than one call may have"));
     }
-    let sight = call.sight();
     let made = Locked { workshop: &call.front.workshop, session: call.session_key() };
     for element in call.arguments("specSet") {
         let spec = Arc::new(FilterSpec::read(element, call.version)?);
         spec.check(call.catalog())?;
-        let found = walk(&Ground { catalog: call.catalog(), made: &made, sight: &sight }, &spec)?;
+        let found = walk(&Ground { catalog: call.catalog(), made: &made, sight: call.sight() }, &spec)?;
         selected += found.members.len();
         if selected > limits::SELECTED {
             return Err(Fault::invalid_argument(

@@ -138,7 +138,7 @@ fn ready(
     version: Option<u64>,
     most: usize,
 ) -> Answer<Option<Reply>> {
-    let sight = call.sight();
+    let sight = call.sight_now();
     let (batch, parts) = {
         let mut workshop = call.front.workshop.lock();
         for (filter, spec) in workshop.updates.stale(collector) {
@@ -226,14 +226,13 @@ pub(crate) fn create_filter(call: &Call<'_>) -> Answer<Reply> {
     spec.check(call.catalog())?;
     let partial = call.argument("partialUpdates").and_then(Element::bool).unwrap_or(false);
     let session = call.session()?;
-    let sight = call.sight();
     let mut workshop = call.front.workshop.lock();
     if workshop.all_of(&session.data.owner).count() >= limits::MADE {
         return Err(Fault::limit("filters, collectors and views", limits::MADE));
     }
     let found = {
         let made = OfSession { workshop: &workshop, session: &session.data.owner };
-        walk(&Ground { catalog: call.catalog(), made: &made, sight: &sight }, &spec)?
+        walk(&Ground { catalog: call.catalog(), made: &made, sight: call.sight() }, &spec)?
     };
     let id = call.front.made_id(&session.id);
     let (number, reference) =

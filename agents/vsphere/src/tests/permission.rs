@@ -23,6 +23,13 @@ async fn machines(rig: &Rig, cookie: &str) -> Vec<String> {
     names
 }
 
+/// The machines that their folder lists to a session.
+async fn native_list(rig: &Rig, cookie: &str) -> Vec<String> {
+    let folder = rig.front.catalog.reference(find_folder(rig)).unwrap().id;
+    let read = rig.call(Some(cookie), "Fetch", ("Folder", &folder), "<prop>childEntity</prop>").await;
+    read.texts("ManagedObjectReference")
+}
+
 #[tokio::test]
 async fn a_scope_limits_what_is_seen_and_done() {
     let rig = Rig::fleet();
@@ -34,6 +41,8 @@ async fn a_scope_limits_what_is_seen_and_done() {
     let cookie = rig.login("operator").await;
     assert_eq!(machines(&rig, &rig.login("admin").await).await, ["db01", "spare", "web01"]);
     assert_eq!(machines(&rig, &cookie).await, ["web01"]);
+    let shown = native_list(&rig, &cookie).await;
+    assert_eq!(shown.len(), 1, "lists of references leave out what is not seen: {shown:?}");
     assert_eq!(machines(&rig, &rig.login("keeper").await).await, ["spare", "web01"]);
     let find = |path: &'static str| {
         let arguments = format!("<inventoryPath>{path}</inventoryPath>");
@@ -62,6 +71,7 @@ async fn a_scope_limits_what_is_seen_and_done() {
     let this = ("VirtualMachine", &*web);
     let refused = rig.call(Some(&cookie), "SuspendVM_Task", this, "").await;
     assert_eq!(refused.fault(), "NoPermission");
+    assert_eq!(refused.text("faultstring"), "Permission to perform this operation was denied.");
     assert_eq!(refused.text("privilegeId"), "VirtualMachine.Interact.Suspend");
     assert_eq!(refused.text("object"), web, "{}", refused.body);
     let own = rig.front.sessions.list().iter().find(|s| &*s.principal == "operator").unwrap().id.clone();
