@@ -17,3 +17,5 @@ mod commands;
 mod folders;
 #[path = "engine/recovery.rs"]
 mod recovery;
+#[path = "engine/rights.rs"]
+mod rights;

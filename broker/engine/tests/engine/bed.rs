@@ -243,6 +243,17 @@ impl Bed {
         agents: Arc<Scripted>,
         limits: Limits,
     ) -> Bed {
+        Bed::start_as(store, memory, clock, agents, limits, Arc::new(Anybody)).await
+    }
+
+    pub async fn start_as(
+        store: Arc<dyn Store>,
+        memory: MemoryStore,
+        clock: Arc<ManualClock>,
+        agents: Arc<Scripted>,
+        limits: Limits,
+        authority: Arc<dyn Authority>,
+    ) -> Bed {
         let schema = Arc::clone(&BUNDLE.schema);
         let facts = Inventory::new(Arc::clone(&schema), 7, Arc::clone(&clock) as Arc<dyn Clock>);
         let connected = i64::from(pb::Connection::Connected as i32);
@@ -270,7 +281,7 @@ impl Bed {
             facts: Arc::new(fleet.clone()),
             view: View::new("fleet", &inventory, Layout::Fleet(Skeleton::default())),
             bundles: Arc::new(OneBundle(Arc::clone(&BUNDLE))),
-            authority: Arc::new(Anybody),
+            authority,
             id_maps: Arc::new(NoMaps),
             agents: Arc::clone(&agents) as Arc<dyn Agents>,
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
