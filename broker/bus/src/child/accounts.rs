@@ -21,7 +21,7 @@ pub struct AgentAccount {
 /// What one agent may publish and listen to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentPermissions {
-    /// Subjects it may publish to.
+    /// Subjects it may publish to; to what it is asked by others it may answer besides.
     pub publish: Vec<String>,
     /// Subjects it may listen to.
     pub subscribe: Vec<String>,
@@ -40,6 +40,8 @@ pub fn permissions(domain: &str, agent: &str) -> AgentPermissions {
             format!("task.{d}.>"),
             format!("inventory.{d}.{a}.>"),
             format!("inventory.{d}.*.*.snapshot"),
+            // A flush is a message to oneself.
+            format!("{}.>", inbox(agent)),
         ],
         subscribe: vec![
             format!("agent.{d}.{a}.>"),
