@@ -23,4 +23,4 @@ pub mod net;
 pub mod rng;
 pub mod world;
 
-pub use world::{Failure, run};
+pub use world::{Failure, Report, run};

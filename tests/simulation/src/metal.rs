@@ -56,8 +56,8 @@ struct State {
     machines: BTreeMap<ObjectId, Machine>,
     log: Vec<Effect>,
     listeners: Vec<(Arc<Life>, Arc<Inventory>)>,
-    /// In thousandths: unreachable, a lost request, a lost answer, a lost event.
-    faults: [u64; 4],
+    /// In thousandths: unreachable, a lost request, a lost answer, a lost event, a plain no.
+    faults: [u64; 5],
 }
 
 /// A paper hypervisor.
@@ -101,8 +101,8 @@ impl Metal {
         Arc::new(Metal { name: name.to_owned(), host, rng, schema, state: Mutex::new(state) })
     }
 
-    /// How often things go wrong, in thousandths: unreachable, a lost request, a lost answer, a lost event.
-    pub fn set_faults(&self, faults: [u64; 4]) {
+    /// How often things go wrong, in thousandths: unreachable, a lost request, a lost answer, a lost event, a plain no.
+    pub fn set_faults(&self, faults: [u64; 5]) {
         self.state.lock().faults = faults;
     }
 
@@ -262,6 +262,9 @@ impl Target for Bridge {
         let metal = Arc::clone(&self.metal);
         if metal.fails(0) {
             return Err(TargetError::Unreachable("the paper hypervisor is away".to_owned()));
+        }
+        if metal.fails(4) {
+            return Err(no("it does not feel like it"));
         }
         let (sender, answer) = oneshot::channel();
         let (call, lost_request, lost_answer) = (call.clone(), metal.fails(1), metal.fails(2));

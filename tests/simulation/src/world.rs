@@ -13,7 +13,7 @@ use mapping::Bundle;
 use parking_lot::Mutex;
 use std::{
     cell::RefCell,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::{Arc, LazyLock, Once, Weak},
     time::Duration,
@@ -59,6 +59,15 @@ pub struct Failure {
     pub what: Vec<String>,
 }
 
+/// What a world was like that kept its promises.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// How many commands its clients sent.
+    pub commands: usize,
+    /// The failpoints at which somebody died.
+    pub died: BTreeSet<&'static str>,
+}
+
 /// A VM of an agent's hypervisor.
 pub fn vm(agent: usize, n: u128) -> ObjectId {
     let agent = u128::try_from(agent).unwrap_or(0);
@@ -83,7 +92,8 @@ pub struct World {
     peace: Mutex<bool>,
     /// Kills somebody when a point has been reached so often.
     fate: Mutex<Option<(&'static str, u64)>>,
-    ends: Mutex<Vec<&'static str>>,
+    /// The points at which somebody died.
+    died: Mutex<BTreeSet<&'static str>>,
 }
 
 thread_local! {
@@ -122,7 +132,7 @@ impl World {
             lives: Mutex::default(),
             peace: Mutex::new(false),
             fate: Mutex::default(),
-            ends: Mutex::default(),
+            died: Mutex::default(),
         })
     }
 
@@ -143,6 +153,7 @@ impl World {
         if self.is_peace() {
             return;
         }
+        self.died.lock().insert(point);
         if point.starts_with("engine.") {
             self.kill("engine");
         } else {
@@ -170,7 +181,6 @@ impl World {
             });
             *store = next;
         }
-        self.ends.lock().push(name);
     }
 
     /// Keeps a process up.
@@ -217,12 +227,11 @@ impl World {
     /// Things go wrong.
     async fn trouble(&self) {
         for metal in &self.metals {
-            metal.set_faults([20, 20, 30, 100]);
+            metal.set_faults([20, 20, 30, 100, 30]);
         }
         self.net.set_faults([15, 15, 20]);
         if self.rng.chance(700) {
-            let points = points();
-            *self.fate.lock() = self.rng.pick(&points).map(|point| (*point, 1 + self.rng.below(4)));
+            self.tempt();
         }
         let until = Instant::now() + TROUBLE;
         while Instant::now() < until {
@@ -240,18 +249,27 @@ impl World {
                         self.net.part(agent, false);
                     }
                 }
-                3 => {
-                    let at = usize::try_from(self.rng.below(2)).unwrap_or(0);
-                    if let Some(metal) = self.metals.get(at) {
-                        metal.meddle(vm(at, 1), &format!("by hand {}", self.rng.below(1_000)));
-                    }
-                }
                 _ => {}
             }
             if self.fate.lock().is_none() && self.rng.chance(300) {
-                let points = points();
-                *self.fate.lock() = self.rng.pick(&points).map(|point| (*point, 1 + self.rng.below(4)));
+                self.tempt();
             }
+        }
+    }
+
+    /// Somebody is to die at some point.
+    fn tempt(&self) {
+        let points = points();
+        let times = if self.rng.chance(600) { 1 } else { 1 + self.rng.below(4) };
+        *self.fate.lock() = self.rng.pick(&points).map(|point| (*point, times));
+    }
+
+    /// Somebody renames the first VM of a hypervisor by hand, now and then.
+    async fn meddle(self: Arc<Self>, at: usize) {
+        let Some(metal) = self.metals.get(at) else { return };
+        while !self.is_peace() {
+            sleep(self.rng.ms(50, 1_500)).await;
+            metal.meddle(vm(at, 1), &format!("by hand {}", self.rng.below(1_000)));
         }
     }
 
@@ -263,7 +281,7 @@ impl World {
             self.net.part(agent, false);
         }
         for metal in &self.metals {
-            metal.set_faults([0; 4]);
+            metal.set_faults([0; 5]);
         }
     }
 
@@ -286,7 +304,7 @@ impl World {
 ///
 /// # Errors
 /// What did not hold.
-pub fn run(seed: u64) -> Result<usize, Failure> {
+pub fn run(seed: u64) -> Result<Report, Failure> {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {
         union::fail::install(reached);
@@ -299,6 +317,9 @@ pub fn run(seed: u64) -> Result<usize, Failure> {
         HERE.with(|here| *here.borrow_mut() = Arc::downgrade(&world));
         for name in PROCESSES {
             tokio::spawn(Arc::clone(&world).keep(name));
+        }
+        for at in 0..AGENTS.len() {
+            tokio::spawn(Arc::clone(&world).meddle(at));
         }
         let clients = client::start(&world);
         world.trouble().await;
@@ -329,7 +350,8 @@ pub fn run(seed: u64) -> Result<usize, Failure> {
             }
         };
         what.extend(world.watch.take());
-        if what.is_empty() { Ok(count) } else { Err(failure(what)) }
+        let died = std::mem::take(&mut *world.died.lock());
+        if what.is_empty() { Ok(Report { commands: count, died }) } else { Err(failure(what)) }
     });
     HERE.with(|here| *here.borrow_mut() = Weak::new());
     drop(runtime);

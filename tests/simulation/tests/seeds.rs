@@ -3,6 +3,7 @@
 
 use parking_lot::Mutex;
 use std::{
+    collections::BTreeSet,
     env,
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     thread,
@@ -33,7 +34,7 @@ fn every_world_keeps_its_promises() {
     let mut seeds = if env::var_os("FROM").is_some() { Vec::new() } else { corpus() };
     seeds.extend(from..from + count);
     let (next, commands) = (AtomicU64::new(0), AtomicUsize::new(0));
-    let failures = Mutex::new(Vec::new());
+    let (failures, died) = (Mutex::new(Vec::new()), Mutex::new(BTreeSet::new()));
     let threads = thread::available_parallelism().map_or(1, usize::from).min(4);
     thread::scope(|scope| {
         for _ in 0..threads {
@@ -42,8 +43,9 @@ fn every_world_keeps_its_promises() {
                     let at = usize::try_from(next.fetch_add(1, Ordering::Relaxed)).unwrap();
                     let Some(seed) = seeds.get(at) else { return };
                     match simulation::run(*seed) {
-                        Ok(count) => {
-                            commands.fetch_add(count, Ordering::Relaxed);
+                        Ok(report) => {
+                            commands.fetch_add(report.commands, Ordering::Relaxed);
+                            died.lock().extend(report.died);
                         }
                         Err(failure) => failures.lock().push(failure),
                     }
@@ -56,6 +58,9 @@ fn every_world_keeps_its_promises() {
         eprintln!("seed {}:\n  {}", failure.seed, failure.what.join("\n  "));
     }
     let commands = commands.into_inner();
+    let missed: Vec<_> =
+        simulation::world::points().into_iter().filter(|point| !died.lock().contains(point)).collect();
+    println!("nobody died at {missed:?}");
     println!("{} worlds, {commands} commands, {} failures", seeds.len(), failures.len());
     assert!(failures.is_empty(), "{} of {} worlds broke a promise", failures.len(), seeds.len());
     assert!(
@@ -63,4 +68,6 @@ fn every_world_keeps_its_promises() {
         "the clients of {} worlds asked for {commands} things only",
         seeds.len()
     );
+    // A few worlds cannot reach everything.
+    assert!(seeds.len() < 1_000 || missed.is_empty(), "nobody died at {missed:?}");
 }
