@@ -152,6 +152,8 @@ def test_a_file_of_data_dir_that_was_damaged(directory, file):
 def test_users_that_others_can_read(directory):
     own = Own(directory).start()
     assert own.stop() == 0
+    # As an earlier version left it.
+    (own.data / "users.toml").write_text("")
     (own.data / "users.toml").chmod(0o644)
     code, said = own.refused()
     assert code == FAILED and str(own.data / "users.toml") in said and "chmod 600" in said

@@ -1,4 +1,4 @@
-//! The users file: TOML, mode 0600, written whole beside itself and renamed into place.
+//! The users file of earlier versions: TOML, mode 0600. It is read once, at the first start with a store, and not written any more.
 //!
 //! ```toml
 //! [[user]]
@@ -8,13 +8,11 @@
 //! ```
 
 use crate::hash;
-use parking_lot::RwLock;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use std::{
     collections::BTreeMap,
     fs, io,
-    io::Write,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -26,7 +24,7 @@ pub const USERS: usize = 10_000;
 const FILE_BYTES: u64 = 8 << 20;
 
 /// What a user may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// Everything.
@@ -68,12 +66,6 @@ pub enum UsersError {
     /// No acceptable password.
     #[error("a password is 1 to 1,024 bytes")]
     Password,
-    /// Nobody of that name.
-    #[error("there is no user \"{0}\"")]
-    Unknown(String),
-    /// Too many.
-    #[error("there are {USERS} users already")]
-    Full,
     /// The password cannot be hashed.
     #[error(transparent)]
     Hash(#[from] hash::HashError),
@@ -88,14 +80,14 @@ pub struct User {
     pub(crate) hash: Arc<str>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     #[serde(default)]
     user: Vec<Row>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Row {
     name: String,
@@ -103,73 +95,31 @@ struct Row {
     password: String,
 }
 
-/// All users, in memory and in their file.
+/// The users of a file.
 #[derive(Debug)]
 pub struct Users {
-    path: PathBuf,
-    users: RwLock<BTreeMap<Box<str>, User>>,
+    users: BTreeMap<Box<str>, User>,
 }
 
 impl Users {
     /// Reads the file; there are no users when it does not exist.
-    pub fn open(path: impl Into<PathBuf>) -> Result<Users, UsersError> {
-        let path = path.into();
-        let users = read(&path)?;
-        Ok(Users { path, users: RwLock::new(users) })
-    }
-
-    /// Where the file is.
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub fn open(path: impl AsRef<Path>) -> Result<Users, UsersError> {
+        Ok(Users { users: read(path.as_ref())? })
     }
 
     /// Whether there is nobody.
     pub fn is_empty(&self) -> bool {
-        self.users.read().is_empty()
+        self.users.is_empty()
     }
 
     /// The user called `name`.
-    pub fn get(&self, name: &str) -> Option<User> {
-        self.users.read().get(name).cloned()
+    pub fn get(&self, name: &str) -> Option<&User> {
+        self.users.get(name)
     }
 
     /// Everybody's name and role, by name.
     pub fn list(&self) -> Vec<(String, Role)> {
-        self.users.read().iter().map(|(name, user)| (name.to_string(), user.role)).collect()
-    }
-
-    /// Adds a user or replaces theirs, given the password's hash, and writes the file.
-    pub fn put(&self, name: &str, role: Role, hash: &str) -> Result<(), UsersError> {
-        if !is_name(name) {
-            return Err(UsersError::Name);
-        }
-        self.change(|users| {
-            if users.len() >= USERS && !users.contains_key(name) {
-                return Err(UsersError::Full);
-            }
-            users.insert(name.into(), User { role, hash: hash.into() });
-            Ok(())
-        })
-    }
-
-    /// Removes a user and writes the file.
-    pub fn remove(&self, name: &str) -> Result<(), UsersError> {
-        self.change(|users| {
-            users.remove(name).map(|_| ()).ok_or_else(|| UsersError::Unknown(name.to_owned()))
-        })
-    }
-
-    /// Nothing changes in memory unless the file holds it.
-    fn change(
-        &self,
-        change: impl FnOnce(&mut BTreeMap<Box<str>, User>) -> Result<(), UsersError>,
-    ) -> Result<(), UsersError> {
-        let mut users = self.users.write();
-        let mut next = users.clone();
-        change(&mut next)?;
-        write(&self.path, &next).map_err(|source| UsersError::Io { path: self.path.clone(), source })?;
-        *users = next;
-        Ok(())
+        self.users.iter().map(|(name, user)| (name.to_string(), user.role)).collect()
     }
 }
 
@@ -239,30 +189,6 @@ fn is_deep(text: &str) -> bool {
     })
 }
 
-fn write(path: &Path, users: &BTreeMap<Box<str>, User>) -> io::Result<()> {
-    let rows = users.iter().map(|(name, user)| Row {
-        name: name.to_string(),
-        role: user.role,
-        password: user.hash.to_string(),
-    });
-    let file = File { user: rows.collect() };
-    let text = toml::to_string(&file).map_err(io::Error::other)?;
-    let beside = path.with_extension("toml.new");
-    match fs::remove_file(&beside) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    let mut new = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-    new.write_all(b"# Users of hyperglot. Passwords are argon2id hashes.\n\n")?;
-    new.write_all(text.as_bytes())?;
-    new.sync_all()?;
-    fs::rename(&beside, path)?;
-    if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-        fs::File::open(parent)?.sync_all()?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,24 +200,20 @@ mod tests {
     }
 
     #[test]
-    fn survives_a_restart_and_is_private() {
+    fn says_who_there_was() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("users.toml");
+        assert!(Users::open(&path).unwrap().is_empty());
+        let row = |name: &str, role: &str| {
+            format!("[[user]]\nname = '{name}'\nrole = \"{role}\"\npassword = \"{}\"\n", hashed(name))
+        };
+        let monitor = "DOMAIN\\monitor \"x\"";
+        fs::write(&path, row("root", "admin") + &row(monitor, "read-only")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         let users = Users::open(&path).unwrap();
-        assert!(users.is_empty());
-        users.put("root", Role::Admin, &hashed("a")).unwrap();
-        users.put("DOMAIN\\monitor \"x\"", Role::ReadOnly, &hashed("b")).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        let again = Users::open(&path).unwrap();
-        assert_eq!(
-            again.list(),
-            [("DOMAIN\\monitor \"x\"".to_owned(), Role::ReadOnly), ("root".to_owned(), Role::Admin)]
-        );
-        assert_eq!(again.get("root"), users.get("root"));
-        again.remove("root").unwrap();
-        assert!(matches!(again.remove("root"), Err(UsersError::Unknown(_))));
-        assert_eq!(Users::open(&path).unwrap().list().len(), 1);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert_eq!(users.list(), [(monitor.to_owned(), Role::ReadOnly), ("root".to_owned(), Role::Admin)]);
+        assert_eq!(*users.get("root").unwrap().hash, *hashed("root"));
+        assert!(users.get("nobody").is_none());
     }
 
     #[test]
@@ -320,22 +242,5 @@ mod tests {
             assert!(matches!(error, UsersError::Content { .. }), "{bad}: {error}");
             assert!(!format!("{error} {error:?}").contains("argon2id$"), "{error:?}");
         }
-    }
-
-    #[test]
-    fn refuses_bad_names() {
-        let dir = tempfile::tempdir().unwrap();
-        let users = Users::open(dir.path().join("users.toml")).unwrap();
-        for name in ["", "a\nb", &"x".repeat(257)] {
-            assert!(matches!(users.put(name, Role::Admin, "h"), Err(UsersError::Name)));
-        }
-    }
-
-    #[test]
-    fn a_failed_write_changes_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let users = Users::open(dir.path().join("absent").join("users.toml")).unwrap();
-        assert!(matches!(users.put("a", Role::Admin, &hashed("a")), Err(UsersError::Io { .. })));
-        assert!(users.is_empty());
     }
 }

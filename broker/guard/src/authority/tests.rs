@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    Cost, Pass, Public, Role, Signer, Tree, Users, Verifier,
+    Cost, Pass, Public, Signer, Tree, Users, Verifier,
     authority::admin::{Request, Response},
     people::{Change, Hashed, Scope, Who},
 };
@@ -446,9 +446,13 @@ async fn the_first_administrator() {
 #[tokio::test]
 async fn an_earlier_versions_users_are_taken_over_once() {
     let dir = tempfile::tempdir().unwrap();
-    let users = Users::open(dir.path().join("users.toml")).unwrap();
-    users.put("eye", Role::ReadOnly, &hashed("eye").0).unwrap();
-    users.put("root", Role::Admin, &hashed("root").0).unwrap();
+    let path = dir.path().join("users.toml");
+    let row = |name: &str, role: &str| {
+        format!("[[user]]\nname = \"{name}\"\nrole = \"{role}\"\npassword = \"{}\"\n", hashed(name).0)
+    };
+    std::fs::write(&path, row("eye", "read-only") + &row("root", "admin")).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let users = Users::open(&path).unwrap();
     let (clock, ids, keep) = (Arc::new(ManualClock::new(0)), Arc::new(SeededIds::new(5)), MemoryKeep::new());
     let authority = open(&keep, &clock, &ids, Settings::default()).await;
     let first = authority.first_admin(Some(&users), None, None, Cost::LEAST, |_| Ok(())).await.unwrap();
