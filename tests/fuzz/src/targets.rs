@@ -20,6 +20,7 @@ pub const ALL: &[Target] = &[
     documents::DOMAIN_ROWS,
     mappings::BUNDLE,
     mappings::PATH,
+    mappings::LIFT,
     text::SUBJECT,
     text::DATETIME,
     text::OBJECT_ID,

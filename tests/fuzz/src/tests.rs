@@ -28,5 +28,5 @@ macro_rules! targets {
 }
 
 targets! {
-    soap_decode xml_tree xdr_decode xdr_packets xdr_schema union_record domain_xml domain_rows mapping_bundle property_path bus_subject datetime object_id libvirt_uri users_file
+    soap_decode xml_tree xdr_decode xdr_packets xdr_schema union_record domain_xml domain_rows mapping_bundle property_path command_lift bus_subject datetime object_id libvirt_uri users_file
 }
