@@ -99,10 +99,8 @@ class Hyperglot:
         ]))
 
     def environment(self) -> dict[str, str]:
-        return dict(
-            os.environ, HYPERGLOT_ADMIN_USER=USER, HYPERGLOT_ADMIN_PASSWORD=PASSWORD,
-            HYPERGLOT_NATS_SERVER=str(NATS_SERVER), **self.more,
-        )
+        own = {"HYPERGLOT_ADMIN_USER": USER, "HYPERGLOT_ADMIN_PASSWORD": PASSWORD, "HYPERGLOT_NATS_SERVER": str(NATS_SERVER)}
+        return {**os.environ, **own, **self.more}
 
     def launch(self, *arguments: str) -> None:
         """Starts it and waits for nothing."""
