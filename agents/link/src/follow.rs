@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! agent ─ every 2 s ─▶ inventory.<domain>.<agent>.presence.delta ─▶ Followers: a new name is followed
-//! FeedFollower ─ Reset, Put, Remove, Synced ─▶ fleet::Source        Stale for 5 s ─▶ Fleet.lost      Synced ─▶ back by itself
+//! FeedFollower ─ Reset, Put, Remove, Synced ─▶ fleet::Source        Stale for 2 s ─▶ Fleet.lost      Synced ─▶ back by itself
 //! ```
 //!
 //! An agent that is silent loses nothing but its word: its facts stay, its hosts and VMs do not respond.

@@ -49,5 +49,6 @@ pub const REACHED: Duration = Duration::from_secs(10);
 pub const NO_SESSION: Duration = Duration::from_secs(5);
 /// How often the use of sessions is told, and their grants looked through.
 pub const USED: Duration = Duration::from_secs(20);
-/// How long a feed may be silent before its agent counts as lost.
-pub const LOST: Duration = Duration::from_secs(5);
+/// How long after its feed was missed (three beats long nothing came, or changes were lost) an agent may take to be in sync again before
+/// it counts as lost.
+pub const LOST: Duration = Duration::from_secs(2);
