@@ -504,6 +504,23 @@ async fn a_plan_that_waits_for_several_lanes_can_be_cancelled_and_lets_all_go() 
     assert_eq!((w.owner.count(), w.owner.lanes.lock().lanes.len()), (0, 0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_command_of_this_agent_is_kept_as_its_own_and_one_that_the_engine_forwards_is_not() {
+    let w = plans([]);
+    let own = w.owner.submit(w.command("Reset", vm(1)), Reply::Outcome).expect("taken");
+    assert_eq!(word(&own.outcome().await), "done");
+    let command = w.command("Reset", vm(1));
+    let forwarded = w.owner.dispatch(command, Dispatch::default(), Reply::Outcome).expect("taken");
+    assert_eq!(word(&forwarded.outcome().await), "done");
+    assert_eq!(w.calls(), ["Reset ", "Reset "]);
+    let told = ["begin own 1 on hyper", "ended done", "begin engine's 1 on hyper", "ended done"];
+    assert_eq!(w.notes.told(), told);
+    // It is so already: there is nothing to keep an intent of.
+    let on = w.owner.submit(w.command("PowerOn", vm(1)), Reply::Outcome).expect("taken");
+    assert!(matches!(on.outcome().await, Outcome::Done { already: true, .. }));
+    assert_eq!(w.notes.told()[4..], ["declined done"]);
+}
+
 static REACHED: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
 
 #[tokio::test(start_paused = true)]
