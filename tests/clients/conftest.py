@@ -110,7 +110,8 @@ def pytest_runtest_makereport(item, call):
     outcome = yield
     report = outcome.get_result()
     if report.failed:
-        for name in ("hyperglot", "sim", "own"):
+        for name in ("hyperglot", "sim", "own", "bench"):
             instance = item.funcargs.get(name)
+            instance = getattr(instance, "instance", instance)
             if isinstance(instance, runner.Hyperglot):
                 report.sections.append((f"the end of {name}'s log", instance.tail()))
