@@ -31,8 +31,8 @@ use crate::{
 use pairs::{Maps, fits, join, number_of, pattern, read, text, unreserved};
 use parking_lot::RwLock;
 use rustc_hash::FxHashMap;
-use std::{collections::BTreeMap, sync::Arc};
-use union::ObjectId;
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
+use union::{Kind, ObjectId};
 
 /// How often a commit that lost a race is tried again.
 const TRIES: usize = 4;
@@ -228,6 +228,47 @@ impl IdMap {
         Ok(Pair { native: Arc::from(text(&native)?), form, number, retired_ms: 0 })
     }
 
+    /// Sets up to `count` numbers of a form aside for this process alone: what it gives out of them it may [keep](IdMap::record) a moment
+    /// later. Those it has not used when it ends are never given out.
+    pub async fn reserve(&self, form: &str, count: u64, epoch: Epoch) -> Result<Range<u64>, IdError> {
+        let _turn = self.turn.lock().await;
+        let form: Arc<str> = Arc::from(text(form)?);
+        if !(1..=MAX_BLOCK).contains(&count) {
+            return Err(IdError::BadBlock(count));
+        }
+        self.retried(epoch, |maps, draft| match self.numbers {
+            Numbers::Counted => {
+                let last = maps.last.get(&form).copied().unwrap_or(0);
+                let end = last.saturating_add(count);
+                draft.last.insert(Arc::clone(&form), end);
+                Ok(last + 1..end + 1)
+            }
+            Numbers::Leased => {
+                let mut blocks = maps.blocks.iter().filter(|(_, block)| block.form == form);
+                let left = blocks.find(|(_, block)| block.next < block.end);
+                let (key, block) = left.ok_or_else(|| IdError::Exhausted { form: Arc::clone(&form) })?;
+                let end = block.next.saturating_add(count).min(block.end);
+                draft.blocks.insert(key.clone(), Block { next: end, ..block.clone() });
+                Ok(block.next..end)
+            }
+        })
+        .await
+    }
+
+    /// Keeps pairs whose numbers this process had [reserved](IdMap::reserve), in one commit. The same again is fine.
+    pub async fn record(&self, given: &[Given], epoch: Epoch) -> Result<(), IdError> {
+        // Nobody else has these numbers, so it need not wait for its turn, and is queued for the store when first polled.
+        self.retried(epoch, |maps, draft| {
+            for Given { id, pair } in given {
+                if fits(maps, *id, pair)? {
+                    draft.add(*id, pair.clone());
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
     /// Gives an object a native id that is fixed by the protocol, for example that of the root folder. The same pair again is fine.
     pub async fn fix(&self, id: ObjectId, native: &str, epoch: Epoch) -> Result<Arc<str>, IdError> {
         let _turn = self.turn.lock().await;
@@ -407,7 +448,7 @@ impl IdMap {
         loop {
             let mut draft = Draft::default();
             let planned = plan(&self.maps.read(), &mut draft)?;
-            if draft.pairs.is_empty() && draft.blocks.is_empty() {
+            if draft.pairs.is_empty() && draft.blocks.is_empty() && draft.last.is_empty() {
                 return Ok(planned);
             }
             self.write(&mut draft);
@@ -442,8 +483,10 @@ impl IdMap {
             batch.put(Table::IdNative, &native_key, pair.encode());
             batch.put(Table::IdUnion, &union_key, id.to_string().into_bytes());
         }
-        if self.numbers == Numbers::Leased && !pairs.is_empty() {
-            let given = pairs.iter().map(|(id, pair)| Given { id: *id, pair: pair.clone() }).collect();
+        // A task's id is of no interest but where its task is shown.
+        let lasting = pairs.iter().filter(|(id, _)| id.kind != Kind::Task);
+        let given: Vec<Given> = lasting.map(|(id, pair)| Given { id: *id, pair: pair.clone() }).collect();
+        if self.numbers == Numbers::Leased && !given.is_empty() {
             let handed = Handed { protocol: Arc::clone(&self.protocol), view: Arc::clone(&self.view), given };
             outbox::stage(batch, &Item { what: What::Ids, body: handed.encode().into(), at_ms: 0 });
         }

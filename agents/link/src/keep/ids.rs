@@ -6,20 +6,30 @@
 //! Leased, less than half a block left ─▶ the lender is asked in the background
 //! ```
 //!
+//! A task is shown the moment it is made, so it does not wait for a disk of its own: its number is of a block set aside before, and the pair is
+//! queued for the store at once, so that it is durable before the intent of the task's command, which is queued behind it.
+//!
 //! The view of a map says whose it is: `fleet` is the engine's alone; the view of one host is its agent's (`host:<agent>` for example), who
 //! hands each pair to the engine through its outbox.
 
 use async_trait::async_trait;
 use inventory::idmap::{Durable, NotKept, Taken};
 use parking_lot::Mutex;
-use rustc_hash::FxHashSet;
-use std::{collections::BTreeSet, fmt::Debug, sync::Arc, time::Duration};
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::{
+    collections::BTreeSet,
+    fmt::Debug,
+    ops::Range,
+    sync::Arc,
+    task::{Context, Waker},
+    time::Duration,
+};
 use store::{
-    Epoch,
-    idmap::{Block, Given, IdError, IdMap},
+    Epoch, StoreError,
+    idmap::{Block, Given, IdError, IdMap, Pair},
 };
 use tokio::runtime::Handle;
-use union::{Clock, ObjectId, pb};
+use union::{Clock, Kind, ObjectId, pb};
 
 /// Numbers leased at a time.
 pub const BLOCK: u64 = 1_000;
@@ -49,6 +59,16 @@ pub struct Kept {
     leased: Option<Arc<Leased>>,
     /// Objects that are gone, until that is written.
     gone: Arc<Mutex<BTreeSet<ObjectId>>>,
+    ahead: Arc<Mutex<Ahead>>,
+}
+
+/// Ids given out before they are written.
+#[derive(Debug, Default)]
+struct Ahead {
+    /// Numbers set aside, by form.
+    ranges: FxHashMap<Arc<str>, Range<u64>>,
+    /// What is being written.
+    writing: FxHashMap<ObjectId, Arc<str>>,
 }
 
 /// What an agent's map needs besides.
@@ -65,7 +85,7 @@ struct Leased {
 impl Kept {
     /// A map whose numbers are counted: the engine's own.
     pub fn counted(map: Arc<IdMap>, epoch: Epoch, clock: Arc<dyn Clock>) -> Arc<Kept> {
-        Arc::new(Kept { map, epoch, clock, leased: None, gone: Arc::default() })
+        Arc::new(Kept { map, epoch, clock, leased: None, gone: Arc::default(), ahead: Arc::default() })
     }
 
     /// A map of `agent`, whose numbers the engine leases.
@@ -83,7 +103,8 @@ impl Kept {
             lender,
             asking: Mutex::default(),
         };
-        Arc::new(Kept { map, epoch, clock, leased: Some(Arc::new(leased)), gone: Arc::default() })
+        let leased = Some(Arc::new(leased));
+        Arc::new(Kept { map, epoch, clock, leased, gone: Arc::default(), ahead: Arc::default() })
     }
 
     /// The fast copy of it, for a front.
@@ -107,9 +128,14 @@ impl Kept {
     }
 
     fn natives(&self, wanted: &[(ObjectId, &str)]) -> Result<Vec<Arc<str>>, IdError> {
+        self.refilled(|| super::wait(self.map.natives(wanted, self.epoch)))
+    }
+
+    /// Tries again when the lender has helped out.
+    fn refilled<T>(&self, mut give: impl FnMut() -> Result<T, IdError>) -> Result<T, IdError> {
         let mut tries = 0;
         loop {
-            match super::wait(self.map.natives(wanted, self.epoch)) {
+            match give() {
                 Err(IdError::Exhausted { form }) if tries < FORMS => {
                     tries += 1;
                     let leased = self.leased.as_ref().filter(|leased| leased.refill_now(&form));
@@ -117,6 +143,69 @@ impl Kept {
                 }
                 given => return given,
             }
+        }
+    }
+}
+
+/// An id that may be given out before it is written.
+fn is_quick(id: ObjectId, form: &str) -> bool {
+    id.kind == Kind::Task && form.contains("{n}") && !form.contains("{uuid}")
+}
+
+impl Kept {
+    /// Ids of tasks, out of numbers set aside.
+    fn quick(&self, handle: &Handle, wanted: &[(ObjectId, &str)]) -> Result<Vec<Arc<str>>, IdError> {
+        let mut ahead = self.ahead.lock();
+        let mut natives = Vec::with_capacity(wanted.len());
+        let mut new = Vec::new();
+        for (id, form) in wanted {
+            if let Some(known) = self.map.known(*id).or_else(|| ahead.writing.get(id).cloned()) {
+                natives.push(known);
+                continue;
+            }
+            let form: Arc<str> = Arc::from(*form);
+            let (native, number) = loop {
+                let range = ahead.ranges.entry(Arc::clone(&form)).or_default();
+                let Some(number) = range.next() else {
+                    *range = self.refilled(|| super::wait(self.map.reserve(&form, BLOCK / 4, self.epoch)))?;
+                    continue;
+                };
+                let native: Arc<str> = Arc::from(form.replace("{n}", &number.to_string()));
+                if self.map.object(&native).is_none() {
+                    break (native, number);
+                }
+            };
+            ahead.writing.insert(*id, Arc::clone(&native));
+            natives.push(Arc::clone(&native));
+            new.push(Given { id: *id, pair: Pair { native, form, number, retired_ms: 0 } });
+        }
+        drop(ahead);
+        if !new.is_empty() {
+            self.write(handle, new);
+        }
+        Ok(natives)
+    }
+
+    /// Queues pairs for the store now, and sees to it that they get there.
+    fn write(&self, handle: &Handle, new: Vec<Given>) {
+        let (map, ahead, epoch) = (Arc::clone(&self.map), Arc::clone(&self.ahead), self.epoch);
+        let mut writing = Box::pin(async move {
+            while let Err(error) = map.record(&new, epoch).await {
+                tracing::warn!(%error, "ids of tasks are not kept");
+                if !matches!(error, IdError::Store(StoreError::Busy { .. } | StoreError::ReadOnly { .. })) {
+                    break;
+                }
+                tokio::time::sleep(super::AGAIN).await;
+            }
+            let mut ahead = ahead.lock();
+            for given in &new {
+                ahead.writing.remove(&given.id);
+            }
+        });
+        // The first step puts them into the store's queue, ahead of whatever this thread asks of the store next.
+        let _runtime = handle.enter();
+        if writing.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            handle.spawn(writing);
         }
     }
 }
@@ -188,7 +277,11 @@ fn not_kept(error: IdError) -> NotKept {
 
 impl Durable for Kept {
     fn give(&self, wanted: &[(ObjectId, &str)]) -> Result<Vec<Arc<str>>, NotKept> {
-        let natives = self.natives(wanted).map_err(not_kept)?;
+        let natives = match Handle::try_current() {
+            Ok(handle) if wanted.iter().all(|(id, form)| is_quick(*id, form)) => self.quick(&handle, wanted),
+            _ => self.natives(wanted),
+        };
+        let natives = natives.map_err(not_kept)?;
         if let Some(leased) = &self.leased {
             leased.look_ahead(wanted.iter().map(|(_, form)| Arc::from(*form)));
         }

@@ -103,8 +103,14 @@ async fn an_agent_gives_out_what_it_was_leased_and_hands_it_in() {
     let second = map.native(vm(2), "{n}").expect("of the block");
     assert_ne!(native, second);
     map.fix(vm(3), "root").expect("free");
+    let task = ObjectId::new(Kind::Task, Uuid::from_u128(1));
+    let number = map.native(task, "{n}").expect("of the block");
+    assert!(number != native && number != second);
+    while inventory::idmap::Durable::all(&*kept).len() < 4 {
+        tokio::task::yield_now().await;
+    }
     let handed = Outbox::new(Arc::new(store.clone())).pending(0, 100).await.expect("read");
-    assert_eq!(handed.len(), 3);
+    assert_eq!(handed.len(), 3, "a task's id is the agent's own");
     for (_, item) in &handed {
         assert_eq!(item.what, What::Ids);
         for _ in 0..2 {
@@ -119,6 +125,25 @@ async fn an_agent_gives_out_what_it_was_leased_and_hands_it_in() {
     assert!(kept.prepare(&["host-{n}"]).await.is_err());
     *lends.0.lock() = Some(engine);
     kept.prepare(&["host-{n}", "{n}"]).await.expect("leased");
+}
+
+#[tokio::test]
+async fn a_tasks_id_is_queued_ahead_of_its_intent() {
+    let mut store = MemoryStore::new();
+    let mut given = BTreeSet::new();
+    for life in 0..3 {
+        let map = IdMap::open(Arc::new(store.clone()), "p", "v", Numbers::Counted).await.expect("whole");
+        let ids = Kept::counted(Arc::new(map), EPOCH, clock()).id_map();
+        let task = |n: u128| ObjectId::new(Kind::Task, Uuid::from_u128(life * 1_000 + n));
+        let first = ids.native(task(1), "task-{n}").expect("set aside");
+        assert_eq!(ids.native(task(1), "task-{n}"), Some(Arc::clone(&first)));
+        store.commit(Batch::new(), EPOCH).await.expect("an intent");
+        let lost = ids.native(task(2), "task-{n}").expect("set aside");
+        assert!(given.insert(Arc::clone(&first)) && given.insert(Arc::clone(&lost)), "never twice");
+        store = store.crash(|_| 0);
+        let map = IdMap::open(Arc::new(store.clone()), "p", "v", Numbers::Counted).await.expect("whole");
+        assert_eq!((map.known(task(1)), map.known(task(2))), (Some(first), None));
+    }
 }
 
 #[tokio::test(start_paused = true)]
