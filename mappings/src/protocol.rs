@@ -124,6 +124,11 @@ impl Protocol {
         self.ids.get(view, native_type, id, record, reader)
     }
 
+    /// The forms of native ids that take a number in a view: what an agent sets numbers aside for.
+    pub fn numbered_forms(&self, view: &str) -> std::collections::BTreeSet<String> {
+        self.ids.numbered(view)
+    }
+
     /// The native fault of a union code.
     pub fn fault(&self, code: Code) -> Option<&FaultMap> {
         self.faults.get(&i32::from(code))

@@ -8,7 +8,7 @@ use crate::{
     table::{Placed, placed},
 };
 use rustc_hash::FxHashMap;
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 use union::{MessageId, ObjectId, Record, Schema};
 use uuid::Uuid;
 
@@ -117,6 +117,13 @@ impl Forms {
         let (_, choices) = self.forms.get(ty)?.iter().find(|(v, _)| &**v == view)?;
         let frame = Frame::object(id, record, reader);
         choices.iter().find(|(when, _)| when.as_ref().is_none_or(|w| w.holds(&frame))).map(|(_, form)| form)
+    }
+
+    /// The forms of a view that take a number.
+    pub fn numbered(&self, view: &str) -> BTreeSet<String> {
+        let of_view = self.forms.values().flatten().filter(|(v, _)| &**v == view);
+        let forms = of_view.flat_map(|(_, choices)| choices).map(|(_, form)| form);
+        forms.filter(|form| form.numbered()).map(IdForm::pattern).collect()
     }
 
     /// Whether the type is a second face of its objects in some view.
