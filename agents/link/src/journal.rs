@@ -128,13 +128,14 @@ impl Journal {
         }
     }
 
-    /// What is known of a command that is not in the lanes: its outcome, or `None` inside while it is open.
+    /// What is known of a command that is not in the lanes: its outcome, or `None` inside while it is open, as it is after an unknown outcome.
     ///
     /// # Errors
     /// The store cannot be read.
     pub async fn look(&self, id: CommandId) -> Result<Option<Option<Outcome>>, Cause> {
         let entry = self.rows.get(id).await.map_err(|e| unwritten(&e))?;
-        Ok(entry.map(|entry| entry.settled.and_then(|settled| self.outcome(id, &settled))))
+        let settled = entry.map(|entry| entry.settled.filter(|settled| settled.end != End::Unknown));
+        Ok(settled.map(|settled| settled.and_then(|settled| self.outcome(id, &settled))))
     }
 
     /// Waits until every outcome told so far is written, or has failed to be.

@@ -182,6 +182,7 @@ async fn an_unknown_outcome_stays_open_until_it_is_known() {
     world.joined.journal.ended(&one, &unknown);
     world.joined.journal.flush().await;
     assert_eq!(world.joined.journal.unsettled().await.unwrap().len(), 1);
+    assert_eq!(world.joined.journal.look(one.id).await.unwrap(), Some(None));
     world.joined.journal.ended(&one, &done());
     world.joined.journal.flush().await;
     assert!(world.joined.journal.unsettled().await.unwrap().is_empty());
