@@ -3,7 +3,7 @@
 use super::history::{intent, record, vm};
 use crate::{
     Batch, Blob, Epoch, MemoryStore, Store, StoreError, audit,
-    idmap::{IdError, IdMap, Numbers},
+    idmap::{Given, IdError, IdMap, Numbers, Pair},
     journal::{Begun, End, Journal, JournalError, Settled, Step},
     testing::now,
 };
@@ -19,6 +19,7 @@ use union::ObjectId;
 
 const E: Epoch = Epoch(1);
 const FORM: &str = "vm-{n}";
+const TASKS: &str = "task-{n}";
 
 /// Asks for something and loses power before the answer.
 fn abandoned<F: Future>(future: F) {
@@ -35,6 +36,8 @@ enum IdOp {
     Lease(u64),
     /// The agent gives out an id by itself.
     Away(usize),
+    /// The engine, or the agent, gives out two ids of tasks before they are written, and writes them if it gets that far.
+    Ahead(bool, bool),
     /// The agent hands in what it gave out.
     HandIn,
     /// The engine loses power, perhaps within an allocation of which that many commits survive.
@@ -49,6 +52,7 @@ fn id_op() -> impl Strategy<Value = IdOp> {
         1 => (0usize..20).prop_map(IdOp::Retire),
         2 => (1u64..4).prop_map(IdOp::Lease),
         4 => (20usize..40).prop_map(IdOp::Away),
+        2 => any::<(bool, bool)>().prop_map(|(agent, written)| IdOp::Ahead(agent, written)),
         1 => Just(IdOp::HandIn),
         2 => (proptest::option::of(0usize..20), 0usize..2).prop_map(|(id, keep)| IdOp::Crash(id, keep)),
         2 => (proptest::option::of(20usize..40), 0usize..2).prop_map(|(id, keep)| IdOp::AgentCrash(id, keep)),
@@ -81,6 +85,7 @@ fn ids(ops: Vec<IdOp>) {
     let mut agent = open(&agent_store, Numbers::Leased);
     let mut shown = Shown::default();
     let mut retired = BTreeSet::new();
+    let mut tasks = 1_000;
     for op in ops {
         match op {
             IdOp::Native(wanted) => {
@@ -107,6 +112,8 @@ fn ids(ops: Vec<IdOp>) {
                 }
             }
             IdOp::Lease(count) => {
+                let block = now(engine.lease(TASKS, "agent", count, E)).unwrap();
+                now(agent.hold(block, E)).unwrap();
                 let block = now(engine.lease(FORM, "agent", count, E)).unwrap();
                 now(agent.hold(block.clone(), E)).unwrap();
                 let left = agent.remaining(FORM);
@@ -118,6 +125,26 @@ fn ids(ops: Vec<IdOp>) {
                 Err(IdError::Exhausted { .. }) => assert_eq!(agent.remaining(FORM), 0),
                 Err(e) => panic!("{e}"),
             },
+            IdOp::Ahead(by_agent, written) => {
+                let map = if by_agent { &agent } else { &engine };
+                let range = match now(map.reserve(TASKS, 2, E)) {
+                    Err(IdError::Exhausted { .. }) if by_agent => continue,
+                    reserved => reserved.unwrap(),
+                };
+                assert!((1..=2).contains(&range.clone().count()));
+                for number in range {
+                    tasks += 1;
+                    let native: Arc<str> = format!("task-{number}").into();
+                    shown.show(vm(tasks), &native);
+                    let pair = Pair { native: native.clone(), form: TASKS.into(), number, retired_ms: 0 };
+                    let given = [Given { id: vm(tasks), pair }];
+                    match written {
+                        true => (0..2).for_each(|_| now(map.record(&given, E)).unwrap()),
+                        false => abandoned(map.record(&given, E)),
+                    }
+                    assert_eq!(map.known(vm(tasks)).as_ref(), Some(&native).filter(|_| written));
+                }
+            }
             IdOp::HandIn => {
                 let given = agent.pairs();
                 match now(engine.adopt("agent", &given, E)) {
