@@ -194,6 +194,11 @@ impl Findings {
         self.found.iter().any(|(_, d)| d.severity == Severity::Error)
     }
 
+    /// How many were found so far.
+    pub fn count(&self) -> usize {
+        self.found.len()
+    }
+
     /// Everything found, by place.
     pub fn report(mut self) -> Report {
         self.found.sort_by_key(|(span, _)| *span);

@@ -35,6 +35,7 @@ type Text<'t> = (&'t Arc<str>, Span);
 impl<'a> Reading<'a> {
     /// Reads `[effect.VERB]`.
     pub fn effect(&mut self, name: &Arc<str>, span: Span, table: &Table) -> Option<Effect> {
+        let found = self.findings.count();
         let mut fields = Fields::new(table, format!("[effect.{name}]"));
         let refused = fields.str("refused", self.findings).map(|(t, _)| t.clone());
         let emulated = fields.str("emulated", self.findings).map(|(t, _)| t.clone());
@@ -88,12 +89,19 @@ impl<'a> Reading<'a> {
             appears,
             vanishes,
         };
-        self.left(&effect, left, message, span);
+        let whole = self.findings.count() == found;
+        self.left(&effect, left, message, (span, whole));
         Some(effect)
     }
 
     /// Every field of the command is looked at, or left out with a reason.
-    fn left(&mut self, effect: &Effect, left: Option<&Table>, message: &'a MessageSchema, span: Span) {
+    fn left(
+        &mut self,
+        effect: &Effect,
+        left: Option<&Table>,
+        message: &'a MessageSchema,
+        (span, whole): (Span, bool),
+    ) {
         let looked = effect.looks_at();
         for entry in left.map_or(&[][..], |t| &t.entries) {
             placed(&entry.value, "the reason", self.findings);
@@ -104,7 +112,7 @@ impl<'a> Reading<'a> {
             }
         }
         // Steps that could not be read are reported already.
-        if effect.refused.is_some() || effect.emulated.is_some() || self.findings.failed() {
+        if effect.refused.is_some() || effect.emulated.is_some() || !whole {
             return;
         }
         for field in &message.fields {
