@@ -1,4 +1,6 @@
-# Lives more worlds than a test run does: make simulate SEEDS=10000 FROM=5000
+SEEDS ?= 10000
+FROM ?= 100000
+
 .PHONY: simulate
-simulate:
-	SEEDS=$(or $(SEEDS),10000) FROM=$(or $(FROM),100000) cargo test -q -p simulation --test seeds -- --nocapture
+simulate: ## Live worlds of an engine and two agents: SEEDS=10000 of them, FROM=100000 on
+	SEEDS=$(SEEDS) FROM=$(FROM) cargo test --locked -q -p simulation --test seeds -- --nocapture

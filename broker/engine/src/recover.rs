@@ -1,7 +1,7 @@
 //! Recovery: every command that the journal has open when the engine starts comes to its end.
 //!
 //! ```text
-//! open ─▶ nothing was sent: Refused │ sent: settled with its owner, own facts with the outcome, once
+//! open ─▶ nothing was sent: Refused (a folder being emptied: Failed) │ sent: settled with its owner, own facts with the outcome, once
 //! ```
 //! Those of an owner that is away wait for it; they are in flight, so the same id again joins them.
 
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use store::journal::Entry;
 use union::{
     Command,
-    command::{Code, Outcome},
+    command::{Cause, Code, Outcome},
     pb,
 };
 
@@ -73,6 +73,11 @@ impl Engine {
         };
         let command = Command { principal: Arc::clone(&entry.intent.principal), ..command };
         let Some(sent) = self.sent(&entry) else {
+            if self.is_own(&command) {
+                let message = "the engine restarted while the folder was being emptied; some of its VMs may be gone, ask again for the rest";
+                let outcome = Outcome::Failed(Cause::new(Code::Unreachable, message));
+                return self.conclude(&command, outcome, None, landing).await;
+            }
             let outcome = refused(
                 Code::Unreachable,
                 "the engine restarted before the command was sent; nothing was done",

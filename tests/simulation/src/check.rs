@@ -245,6 +245,11 @@ fn own(world: &World, all: &[&Asked], what: &mut Vec<String>) {
             unsure.insert(object);
         }
         if !asked.end.is_done() {
+            // A folder that was not emptied to the end may have lost some of what was in it.
+            if &*asked.command.verb == "DestroyFolder" && matches!(asked.end, End::Known(Outcome::Failed(_)))
+            {
+                unsure.extend(inside(&told, object));
+            }
             continue;
         }
         let reference = |name| asked.field(name).and_then(Value::as_ref_id);
@@ -269,10 +274,24 @@ fn own(world: &World, all: &[&Asked], what: &mut Vec<String>) {
             }
             "MoveIntoFolder" => {
                 for id in asked.field("object_ids").into_iter().flat_map(Value::refs) {
-                    told.insert((id, "parent_id".to_owned()), Value::Ref(object));
+                    let field = if id.kind == Kind::Vm { "folder_id" } else { "parent_id" };
+                    told.insert((id, field.to_owned()), Value::Ref(object));
                 }
             }
-            "DestroyFolder" => destroy(&mut told, object),
+            "CreateVm" => {
+                if let Some(made) = reference("vm_id").filter(|_| object != crate::client::vm_folder()) {
+                    told.insert((made, "folder_id".to_owned()), Value::Ref(object));
+                }
+            }
+            "DestroyVm" => told.retain(|(id, _), _| *id != object),
+            "DestroyFolder" => {
+                for vm in inside(&told, object).into_iter().filter(|id| !unsure.contains(id)) {
+                    if world.metals.iter().any(|metal| metal.machine(vm).is_some()) {
+                        what.push(format!("{vm} lies in {object}, which is gone, and is still there"));
+                    }
+                }
+                destroy(&mut told, object);
+            }
             _ => {}
         }
     }
@@ -325,10 +344,26 @@ fn merged(before: &Value, settings: &Value) -> Value {
     Value::list(replaced.chain(fresh).cloned())
 }
 
+/// Where an object lies.
+fn is_place(field: &str) -> bool {
+    matches!(field, "parent_id" | "folder_id")
+}
+
+/// The VMs that were said to lie in a folder or below.
+fn inside(told: &BTreeMap<(ObjectId, String), Value>, folder: ObjectId) -> Vec<ObjectId> {
+    let here = told.iter().filter(|((_, field), value)| is_place(field) && **value == Value::Ref(folder));
+    let here: Vec<ObjectId> = here.map(|((id, _), _)| *id).collect();
+    let below = |id: &ObjectId| match id.kind {
+        Kind::Folder => inside(told, *id),
+        _ => vec![*id],
+    };
+    here.iter().flat_map(below).collect()
+}
+
 fn destroy(told: &mut BTreeMap<(ObjectId, String), Value>, folder: ObjectId) {
     let below: Vec<ObjectId> = told
         .iter()
-        .filter(|((_, field), value)| field == "parent_id" && **value == Value::Ref(folder))
+        .filter(|((_, field), value)| is_place(field) && **value == Value::Ref(folder))
         .map(|((id, _), _)| *id)
         .collect();
     told.retain(|(id, _), _| *id != folder);

@@ -162,20 +162,51 @@ async fn coming_and_going(world: Arc<World>, at: usize) -> History {
     let mut history = History::default();
     let Some(host) = world.metals.get(at).map(|metal| metal.host) else { return history };
     let mut there: Vec<ObjectId> = Vec::new();
+    let mut own: Option<ObjectId> = None;
     while !world.is_peace() {
-        sleep(world.rng.ms(100, 1_500)).await;
-        if world.rng.chance(400)
-            && let Some(vm) = there.pop()
-        {
-            perform(&world, &mut history, "DestroyVm", vm, vec![("vm_id", Value::Ref(vm))]).await;
-            continue;
+        sleep(world.rng.ms(100, 1_200)).await;
+        match (world.rng.below(10), own, there.last().copied()) {
+            (0..=2, _, Some(vm)) => {
+                there.pop();
+                perform(&world, &mut history, "DestroyVm", vm, vec![("vm_id", Value::Ref(vm))]).await;
+                continue;
+            }
+            (3, Some(folder), Some(vm)) => {
+                let moved = Value::list([Value::Ref(vm)]);
+                let fields = vec![("folder_id", Value::Ref(folder)), ("object_ids", moved)];
+                perform(&world, &mut history, "MoveIntoFolder", folder, fields).await;
+                continue;
+            }
+            (4, Some(folder), _) => {
+                perform(
+                    &world,
+                    &mut history,
+                    "DestroyFolder",
+                    folder,
+                    vec![("folder_id", Value::Ref(folder))],
+                )
+                .await;
+                continue;
+            }
+            (5, _, _) => {
+                let made = ObjectId::new(Kind::Folder, world.rng.uuid());
+                let fields = vec![
+                    ("parent_id", Value::Ref(vm_folder())),
+                    ("name", Value::from(made.uuid.to_string())),
+                    ("folder_id", Value::Ref(made)),
+                ];
+                perform(&world, &mut history, "CreateFolder", vm_folder(), fields).await;
+                own = Some(made);
+                continue;
+            }
+            _ => {}
         }
         let made = ObjectId::new(Kind::Vm, world.rng.uuid());
         let mut record = bundle().schema.kind(Kind::Vm).record();
         if let Some(slot) = bundle().schema.slot(Kind::Vm, "name") {
             record.set(slot, made.uuid.to_string());
         }
-        let folder = vm_folder();
+        let folder = own.filter(|_| world.rng.chance(500)).unwrap_or_else(vm_folder);
         let fields = vec![
             ("folder_id", Value::Ref(folder)),
             ("host_id", Value::Ref(host)),
