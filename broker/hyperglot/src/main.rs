@@ -105,6 +105,9 @@ enum Role {
         #[arg(long)]
         json: bool,
     },
+    /// Print the names of the failpoints.
+    #[command(hide = true)]
+    Failpoints,
     /// Work on mapping files.
     Mapping {
         #[command(subcommand)]
@@ -116,6 +119,10 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.role {
         Role::Mapping { verb } => mapping_cli::run(&verb),
+        Role::Failpoints => {
+            failpoint::print();
+            ExitCode::SUCCESS
+        }
         Role::Up { config } => run(up::run(config, up::Shape::Up)),
         Role::Broker { config } => run(up::run(config, up::Shape::Broker)),
         Role::Agent { config, join } => run(member::run(config, join)),
