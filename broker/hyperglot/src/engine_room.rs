@@ -164,7 +164,8 @@ impl EngineRoom {
             store: Arc::clone(&kept),
             epoch,
             facts: Arc::new(fleet.clone()),
-            view: View::new("engine", &inventory, Layout::Fleet(Skeleton::default())),
+            // By the name that the fronts' fleet view has: the ids of its fixed folders follow from it.
+            view: View::new("fleet", &inventory, Layout::Fleet(Skeleton::default())),
             bundles: Arc::new(engine::OneBundle(Arc::clone(bundle))),
             authority: engine::authority::Rights::new(Arc::clone(&authority)),
             id_maps: id_maps.clone(),
