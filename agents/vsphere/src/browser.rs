@@ -37,7 +37,7 @@ struct File {
     name: String,
     ty: &'static str,
     size: Option<i64>,
-    modified_ms: Option<i64>,
+    modified_ms: i64,
 }
 
 /// What a search found in one directory.
@@ -140,7 +140,8 @@ fn type_of(name: &str) -> &'static str {
 fn directories(catalog: &Catalog, sight: &Sight<'_>, pool: ObjectId) -> BTreeMap<String, Vec<File>> {
     let mut all: BTreeMap<String, Vec<File>> = BTreeMap::new();
     all.insert(String::new(), Vec::new());
-    let mut put = |path: &str, size: Option<i64>, modified_ms: Option<i64>| {
+    let stamp = |id: ObjectId| catalog.inventory().get(id).map_or(0, |entry| entry.modified_ms);
+    let mut put = |path: &str, size: Option<i64>, modified_ms: i64| {
         let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
         let file = File { name: name.to_owned(), ty: type_of(name), size, modified_ms };
         all.entry(directory.to_owned()).or_default().push(file);
@@ -151,11 +152,11 @@ fn directories(catalog: &Catalog, sight: &Sight<'_>, pool: ObjectId) -> BTreeMap
     if let Some(of) = slot(Kind::Volume, "storage_pool_id") {
         catalog.inventory().referring(Kind::Volume, of, pool, &mut found);
     }
-    for volume in found.iter().filter_map(|id| catalog.record(*id)) {
+    for (id, volume) in found.iter().filter_map(|id| Some((*id, catalog.record(*id)?))) {
         let int = |field| slot(Kind::Volume, field).and_then(|slot| volume.get(slot).as_int());
         let name = slot(Kind::Volume, "name").and_then(|slot| volume.get(slot).as_str());
         if let Some(name) = name {
-            put(name, int("capacity_bytes"), int("modified_ms"));
+            put(name, int("capacity_bytes"), int("modified_ms").unwrap_or_else(|| stamp(id)));
         }
     }
     let mut homes = Vec::new();
@@ -165,7 +166,7 @@ fn directories(catalog: &Catalog, sight: &Sight<'_>, pool: ObjectId) -> BTreeMap
     for vm in homes.into_iter().filter(|vm| sight.sees(*vm)) {
         let path = catalog.text(vm, "config.files.vmPathName");
         if let Some((_, file)) = path.as_deref().and_then(|path| path.split_once("] ")) {
-            put(file, None, None);
+            put(file, None, stamp(vm));
         }
     }
     // A directory is a file of the one above.
@@ -178,7 +179,8 @@ fn directories(catalog: &Catalog, sight: &Sight<'_>, pool: ObjectId) -> BTreeMap
             if files.iter().any(|file| file.name == name) {
                 break;
             }
-            files.push(File { name: name.to_owned(), ty: "FolderFileInfo", size: None, modified_ms: None });
+            let ty = "FolderFileInfo";
+            files.push(File { name: name.to_owned(), ty, size: None, modified_ms: stamp(pool) });
             if above.is_empty() {
                 break;
             }
@@ -219,7 +221,9 @@ fn run(call: &Call<'_>, below: bool) -> Answer<Reply> {
     if shown.is_none_or(|slot| record.get(slot).as_str() != Some(name.trim())) {
         return Err(invalid());
     }
-    let directory = directory.trim().trim_matches('/');
+    // Clients write the pool itself as `.`, too.
+    let names = directory.trim().split('/').filter(|name| !name.is_empty() && *name != ".");
+    let directory = &*names.collect::<Vec<_>>().join("/");
     let datastore = catalog.reference(pool).ok_or_else(|| Fault::not_found(call.this.clone()))?;
     let all = directories(catalog, call.sight(), pool);
     let result = all.contains_key(directory).then(|| {
@@ -292,8 +296,8 @@ impl Found {
             if let Some(size) = file.size.filter(|_| self.details.size) {
                 out.int_leaf("fileSize", size);
             }
-            if let Some(at) = file.modified_ms.filter(|_| self.details.modified) {
-                out.time_leaf("modification", at);
+            if self.details.modified {
+                out.time_leaf("modification", file.modified_ms);
             }
             if self.details.owner {
                 out.leaf("owner", "root");

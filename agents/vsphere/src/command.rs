@@ -9,7 +9,7 @@
 use crate::{
     call::{Call, Reply},
     fault::{Answer, Fault, Field},
-    inventory::{Key, TypeId},
+    inventory::{Catalog, Key, TypeId},
     limits, native, permission,
 };
 use mapping::{CommandMap, LiftError, NativeArgs, NativeRef, NativeValue, Reader, Resolve};
@@ -104,8 +104,8 @@ pub(crate) fn submit(call: &Call<'_>, wanted: Wanted<'_>, reply: lane::Reply) ->
         id: CommandId(front.ids.ordered_uuid(now)),
         verb: wanted.verb.clone(),
         schema: wanted.schema.clone(),
-        object: wanted.object,
-        body: Arc::new(wanted.body),
+        object: front.catalog.view().in_fleet(wanted.object),
+        body: Arc::new(in_fleet(&front.catalog, wanted.object, wanted.body)),
         principal: session.principal.clone(),
         session: session.id.clone(),
         deadline_ms: now + i64::try_from(limits::COMMAND.as_millis()).unwrap_or(i64::MAX),
@@ -116,6 +116,22 @@ pub(crate) fn submit(call: &Call<'_>, wanted: Wanted<'_>, reply: lane::Reply) ->
         },
     };
     front.commands.submit(command, reply).map_err(fault)
+}
+
+/// A command in the fleet's words: the fixed parts of a host's tree are parts of the fleet's, and what is made there is made on the host.
+fn in_fleet(catalog: &Catalog, object: ObjectId, mut body: Record) -> Record {
+    let view = catalog.view();
+    let Some(host) = view.host() else { return body };
+    let message = catalog.schema().get(body.message());
+    for field in message.into_iter().flat_map(|message| &message.fields) {
+        if let Value::Ref(id) = body.get(field.slot) {
+            let id = view.in_fleet(*id);
+            body.set(field.slot, Value::Ref(id));
+        } else if field.name == "host_id" && object.kind == Kind::Folder {
+            body.set(field.slot, Value::Ref(host));
+        }
+    }
+    body
 }
 
 /// The objects in the lists of a command.

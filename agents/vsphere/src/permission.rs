@@ -44,6 +44,11 @@ impl Tree for Above<'_> {
     fn parents(&self, id: ObjectId, out: &mut Vec<ObjectId>) {
         let Some(record) = self.0.record(id) else { return };
         out.extend(self.0.tree().above(id.kind, &record));
+        // A scope names the fleet's folders.
+        let fleet = self.0.view().in_fleet(id);
+        if fleet != id {
+            out.push(fleet);
+        }
         if let Some(about) = about(self.0.inventory(), id, &record) {
             out.push(about);
         }

@@ -81,6 +81,9 @@ pub enum Layout {
     Host(ObjectId, Skeleton),
 }
 
+/// Whose the objects are that every fleet view makes.
+const FLEET: &str = "view fleet";
+
 /// A fixed part of a view's tree, for protocols that give it a fixed id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
@@ -207,7 +210,8 @@ impl View {
             Layout::Host(host, names) => (names, Some(host)),
         };
         // The broker's own folders lie in those of every fleet view, so these have the same ids in all.
-        let owner: Arc<str> = Arc::from(format!("view {}", if host.is_none() { "fleet" } else { name }));
+        let owner: Arc<str> =
+            if host.is_none() { Arc::from(FLEET) } else { Arc::from(format!("view {name}")) };
         let view = Arc::new(View {
             name: Arc::from(name),
             owner: Arc::clone(&owner),
@@ -259,6 +263,24 @@ impl View {
     /// The host of a host view.
     pub fn host(&self) -> Option<ObjectId> {
         self.host
+    }
+
+    /// What fleet views, and the broker, call a fixed part of this view; any other object is itself.
+    pub fn in_fleet(&self, id: ObjectId) -> ObjectId {
+        let (Some(host), Some(role)) = (self.host, self.role(id)) else { return id };
+        let fleet = Datacenter::ids(FLEET, "default");
+        let standalone = |kind| ObjectId::derived(kind, &[FLEET, "standalone", &host.uuid.to_string()]);
+        match role {
+            Role::Root => ObjectId::derived(Kind::Folder, &[FLEET, "root"]),
+            Role::Datacenter => fleet.id,
+            Role::VmFolder => fleet.vm,
+            Role::HostFolder => fleet.host,
+            Role::StorageFolder => fleet.storage,
+            Role::NetworkFolder => fleet.network,
+            Role::Compute => standalone(Kind::Cluster),
+            Role::Pool => standalone(Kind::ResourcePool),
+            Role::Host => id,
+        }
     }
 
     /// Which fixed part of the tree an object is.

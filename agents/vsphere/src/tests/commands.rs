@@ -205,6 +205,7 @@ async fn looks_for_files() {
     );
     let below = find("SearchDatastoreSubFolders_Task", "[default]", "*.vmx").await;
     assert_eq!(below.texts("HostDatastoreBrowserSearchResults").len(), 4, "{}", below.body);
+    assert_eq!(find("SearchDatastore_Task", "[default] .", "boot.iso").await.texts("path"), ["boot.iso"]);
     let none = find("SearchDatastore_Task", "[default] nowhere", "*").await;
     assert!(
         none.body.contains("<fault xsi:type=\"FileNotFound\"><file>[default] nowhere</file>"),

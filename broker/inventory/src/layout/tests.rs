@@ -246,3 +246,22 @@ fn a_vm_lies_in_the_folder_the_broker_says_while_there_is_one() {
     let host = View::new("host", &source, Layout::Host(id(Kind::Host, 1), Skeleton::default()));
     assert_ne!(host.root(), view.root());
 }
+
+#[test]
+fn a_hosts_fixed_parts_are_parts_of_the_fleet() {
+    let source = two_hosts();
+    let fleet = View::new("fleet", &source, Layout::Fleet(Skeleton::default()));
+    let host = View::new("esx", &source, Layout::Host(id(Kind::Host, 1), Skeleton::default()));
+    let (own, all) = (host.datacenter(), fleet.datacenter());
+    assert_eq!(host.in_fleet(host.root()), fleet.root());
+    for (own, all) in [(own.id, all.id), (own.vm, all.vm), (own.host, all.host), (own.network, all.network)] {
+        assert!(own != all && host.in_fleet(own) == all);
+    }
+    let there = shown(&fleet);
+    for kind in [Kind::Cluster, Kind::ResourcePool] {
+        let made = host.inventory().ids(kind)[0];
+        assert!(!there.contains(&made) && there.contains(&host.in_fleet(made)), "{kind}");
+    }
+    assert_eq!(host.in_fleet(id(Kind::Vm, 1)), id(Kind::Vm, 1));
+    assert_eq!(fleet.in_fleet(all.vm), all.vm);
+}
