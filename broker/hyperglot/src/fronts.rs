@@ -27,7 +27,6 @@ use std::{
     },
     time::Duration,
 };
-use store::Store;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 use union::{Kind, ObjectId};
@@ -99,18 +98,9 @@ impl With {
             (_, host) => {
                 let host = host.map(|id| id.uuid.to_string()).unwrap_or_default();
                 let scope = format!("{} {host}:{}", view.name(), agent.name);
-                let (store, engine) =
-                    (Arc::clone(&agent.store) as Arc<dyn Store>, Arc::clone(&agent.joined.engine));
-                id_maps::leased(
-                    store,
-                    agent.epoch,
-                    Arc::clone(&agent.clock),
-                    &agent.name,
-                    engine,
-                    protocol,
-                    &scope,
-                )
-                .await
+                let forms = agent.bundle.protocol(protocol).map(|p| p.numbered_forms(view.name()));
+                let objects = view.inventory().count(Kind::Vm);
+                id_maps::leased(agent, protocol, &scope, &forms.unwrap_or_default(), objects).await
             }
         };
         opened.map_err(|e| {

@@ -1,12 +1,13 @@
 //! The id maps: the engine's, for its own fronts and for the numbers it leases; and an agent's, whose numbers are leased.
 
+use crate::agent::{Agent, LOOK};
 use ::link::{
     Engine, Service, Verb,
     engine::ask,
     keep::ids::{Kept, Lender},
 };
 use async_trait::async_trait;
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use store::{
     Epoch, Store,
     idmap::{IdError, IdMap, IdMaps as Maps, MAX_BLOCK, Numbers},
@@ -17,6 +18,8 @@ use union::{
     pb,
 };
 
+/// Numbers of each form beyond what there is.
+const SPARE: u64 = 500;
 /// How long the engine may take to lease numbers.
 const WITHIN: Duration = Duration::from_secs(5);
 
@@ -80,19 +83,34 @@ impl Lender for EngineLends {
     }
 }
 
-/// The map of a host's view on an agent: of its own numbers, leased from the engine.
+/// The map of a host's view on an agent: of its own numbers, leased from the engine. With `forms` it waits until there are numbers for
+/// `objects` of each, and some more: what is shown first must not have to wait for the engine.
 ///
 /// # Errors
 /// The store cannot be read, or the map does not agree with itself.
 pub async fn leased(
-    store: Arc<dyn Store>,
-    epoch: Epoch,
-    clock: Arc<dyn Clock>,
-    agent: &str,
-    engine: Arc<dyn Engine>,
+    agent: &Agent,
     protocol: &str,
     view: &str,
+    forms: &BTreeSet<String>,
+    objects: usize,
 ) -> Result<Arc<inventory::IdMap>, IdError> {
+    let store = Arc::clone(&agent.store) as Arc<dyn Store>;
     let map = Arc::new(IdMap::open(store, protocol, view, Numbers::Leased).await?);
-    Ok(Kept::leased(map, epoch, clock, agent, Arc::new(EngineLends(engine))).id_map())
+    let lends = Arc::new(EngineLends(Arc::clone(&agent.joined.engine)));
+    let kept = Kept::leased(map, agent.epoch, Arc::clone(&agent.clock), &agent.name, lends);
+    let forms: Vec<&str> = forms.iter().map(String::as_str).collect();
+    let least = u64::try_from(objects).unwrap_or(0).saturating_add(SPARE);
+    let mut told = false;
+    while let Err(why) = kept.prepare(&forms, least).await {
+        // One that has given ids out before shows those; new objects wait.
+        if kept.has_given() {
+            break;
+        }
+        if !std::mem::replace(&mut told, true) {
+            tracing::warn!(view, why, "the listener waits for native ids, which the engine leases");
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(kept.id_map())
 }

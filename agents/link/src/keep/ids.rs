@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! IdMap.natives ─▶ give ─▶ store ─ ok ─▶ shown
-//!                            └─ Leased, none left ─▶ Lender (the engine, 1 s) ─▶ hold ─▶ again │ away: the objects are not shown yet
+//!                            └─ Leased, none left ─▶ the objects are not shown yet; Lender (the engine) ─▶ hold
 //! Leased, less than half a block left ─▶ the lender is asked in the background
 //! ```
 //!
@@ -22,23 +22,18 @@ use std::{
     ops::Range,
     sync::Arc,
     task::{Context, Waker},
-    time::Duration,
 };
 use store::{
     Epoch, StoreError,
-    idmap::{Block, Given, IdError, IdMap, Pair},
+    idmap::{Block, Given, IdError, IdMap, MAX_BLOCK, Pair},
 };
 use tokio::runtime::Handle;
 use union::{Clock, Kind, ObjectId, pb};
 
 /// Numbers leased at a time.
 pub const BLOCK: u64 = 1_000;
-/// How long a front waits for the engine when no number is left.
-const WAIT: Duration = Duration::from_secs(1);
 /// Objects that are marked as gone in one commit.
 const TOGETHER: usize = 512;
-/// Forms of one batch that may run out of numbers before it is given up.
-const FORMS: usize = 64;
 
 /// Who leases numbers: the engine, by its verb `ids`.
 #[async_trait]
@@ -113,37 +108,41 @@ impl Kept {
         Arc::new(inventory::IdMap::durable(&protocol, &view, Arc::clone(self) as Arc<dyn Durable>))
     }
 
-    /// Asks for numbers of these forms ahead of their first use.
+    /// Whether it has given any id out, ever.
+    pub fn has_given(&self) -> bool {
+        !self.map.pairs().is_empty()
+    }
+
+    /// Asks for numbers of these forms ahead of their first use, until there are `least` of each.
     ///
     /// # Errors
     /// Why there are none, in words.
-    pub async fn prepare(&self, forms: &[&str]) -> Result<(), String> {
+    pub async fn prepare(&self, forms: &[&str], least: u64) -> Result<(), String> {
         let Some(leased) = &self.leased else { return Ok(()) };
         for form in forms {
-            if self.map.remaining(form) == 0 {
-                leased.refill(&Arc::from(*form)).await?;
+            let left = self.map.remaining(form);
+            if left < least {
+                leased.refill(&Arc::from(*form), BLOCK.max(least - left)).await?;
             }
         }
         Ok(())
     }
 
     fn natives(&self, wanted: &[(ObjectId, &str)]) -> Result<Vec<Arc<str>>, IdError> {
-        self.refilled(|| super::wait(self.map.natives(wanted, self.epoch)))
+        self.refilled(wanted.len(), || super::wait(self.map.natives(wanted, self.epoch)))
     }
 
-    /// Tries again when the lender has helped out.
-    fn refilled<T>(&self, mut give: impl FnMut() -> Result<T, IdError>) -> Result<T, IdError> {
-        let mut tries = 0;
-        loop {
-            match give() {
-                Err(IdError::Exhausted { form }) if tries < FORMS => {
-                    tries += 1;
-                    let leased = self.leased.as_ref().filter(|leased| leased.refill_now(&form));
-                    leased.ok_or(IdError::Exhausted { form })?;
-                }
-                given => return given,
-            }
+    /// What `give` gives. Where numbers have run out the lender is asked, but not waited for: whoever asks here may hold what the answer
+    /// would have to pass.
+    fn refilled<T>(&self, wanted: usize, give: impl FnOnce() -> Result<T, IdError>) -> Result<T, IdError> {
+        let given = give();
+        if let (Err(IdError::Exhausted { form }), Some(leased)) = (&given, &self.leased)
+            && let Ok(handle) = Handle::try_current()
+        {
+            tracing::warn!(%form, "no numbers are left; objects of this kind are shown when the engine leases more");
+            leased.refill_later(&handle, form, BLOCK.max(u64::try_from(wanted).unwrap_or(BLOCK)));
         }
+        given
     }
 }
 
@@ -167,7 +166,8 @@ impl Kept {
             let (native, number) = loop {
                 let range = ahead.ranges.entry(Arc::clone(&form)).or_default();
                 let Some(number) = range.next() else {
-                    *range = self.refilled(|| super::wait(self.map.reserve(&form, BLOCK / 4, self.epoch)))?;
+                    let reserve = || super::wait(self.map.reserve(&form, BLOCK / 4, self.epoch));
+                    *range = self.refilled(wanted.len(), reserve)?;
                     continue;
                 };
                 let native: Arc<str> = Arc::from(form.replace("{n}", &number.to_string()));
@@ -205,51 +205,37 @@ impl Kept {
         // The first step puts them into the store's queue, ahead of whatever this thread asks of the store next.
         let _runtime = handle.enter();
         if writing.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-            handle.spawn(writing);
+            // On a thread of its own: those who wait in place for the map's turn may be all the workers there are.
+            handle.spawn_blocking(move || store::wait(writing));
         }
     }
 }
 
 impl Leased {
     /// Asks for a block and holds it.
-    async fn refill(&self, form: &Arc<str>) -> Result<(), String> {
+    async fn refill(&self, form: &Arc<str>, count: u64) -> Result<(), String> {
         let wanted = pb::LeaseIds {
             protocol: self.map.protocol().to_string(),
             view: self.map.view().to_string(),
             form: form.to_string(),
-            count: BLOCK,
+            count: count.min(MAX_BLOCK),
         };
         let pb::LeasedIds { first, count } = self.lender.lease(wanted).await?;
         let end = first.checked_add(count).ok_or("the engine leased more numbers than there are")?;
         let block = Block { form: Arc::clone(form), agent: Arc::clone(&self.agent), first, end, next: first };
-        self.map.hold(block, self.epoch).await.map_err(|error| error.to_string())
+        // The map's turn is held by a thread of its own: those who wait for it in place may be all the workers there are.
+        let (map, epoch) = (Arc::clone(&self.map), self.epoch);
+        let held = tokio::task::spawn_blocking(move || store::wait(map.hold(block, epoch))).await;
+        held.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }
 
-    /// The same in this thread; whether there are numbers now. Where no other thread could answer meanwhile, they come later.
-    fn refill_now(self: &Arc<Leased>, form: &Arc<str>) -> bool {
-        let Ok(handle) = Handle::try_current() else { return false };
-        if !super::may_wait() {
-            self.refill_later(&handle, form);
-            return false;
-        }
-        let asked = async { tokio::time::timeout(WAIT, self.refill(form)).await };
-        let why = match tokio::task::block_in_place(|| handle.block_on(asked)) {
-            Ok(Ok(())) => return true,
-            Ok(Err(why)) => why,
-            Err(_) => format!("the engine did not answer within {} s", WAIT.as_secs()),
-        };
-        tracing::warn!(%form, why, "no numbers are left; objects of this kind are shown when the engine leases more");
-        self.refill_later(&handle, form);
-        false
-    }
-
-    fn refill_later(self: &Arc<Leased>, handle: &Handle, form: &Arc<str>) {
+    fn refill_later(self: &Arc<Leased>, handle: &Handle, form: &Arc<str>, count: u64) {
         if !self.asking.lock().insert(Arc::clone(form)) {
             return;
         }
         let (me, form) = (Arc::clone(self), Arc::clone(form));
         handle.spawn(async move {
-            let asked = me.refill(&form).await;
+            let asked = me.refill(&form, count).await;
             me.asking.lock().remove(&form);
             if let Err(why) = asked {
                 tracing::debug!(%form, why, "no numbers were leased ahead");
@@ -262,7 +248,7 @@ impl Leased {
         let Ok(handle) = Handle::try_current() else { return };
         let forms: FxHashSet<Arc<str>> = forms.filter(|form| form.contains("{n}")).collect();
         for form in forms.iter().filter(|form| self.map.remaining(form) < BLOCK / 2) {
-            self.refill_later(&handle, form);
+            self.refill_later(&handle, form, BLOCK);
         }
     }
 }

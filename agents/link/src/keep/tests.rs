@@ -94,7 +94,13 @@ async fn an_agent_gives_out_what_it_was_leased_and_hands_it_in() {
     let map = open(&store).await.id_map();
     assert_eq!(map.native(vm(1), "{n}"), None, "nobody has leased it anything");
     *lends.0.lock() = Some(Arc::clone(&engine));
-    let native = map.native(vm(1), "{n}").expect("leased");
+    let native = loop {
+        match map.native(vm(1), "{n}") {
+            Some(native) => break native,
+            // Whoever asks does not wait for the engine; the next one may have it.
+            None => tokio::task::yield_now().await,
+        }
+    };
     *lends.0.lock() = None;
     let store = store.crash(|waiting| waiting);
     let kept = open(&store).await;
@@ -122,9 +128,9 @@ async fn an_agent_gives_out_what_it_was_leased_and_hands_it_in() {
     assert_eq!([1, 2, 3].map(|n| known.known(vm(n))), [Some(native), Some(second), Some("root".into())]);
     assert!(engine.adopt("a", b"no such row", EPOCH).await.is_err());
     assert!(matches!(engine.lease("a", ("p", "fleet"), "{n}", 1, EPOCH).await, Err(IdError::NotOwn { .. })));
-    assert!(kept.prepare(&["host-{n}"]).await.is_err());
+    assert!(kept.prepare(&["host-{n}"], 1).await.is_err());
     *lends.0.lock() = Some(engine);
-    kept.prepare(&["host-{n}", "{n}"]).await.expect("leased");
+    kept.prepare(&["host-{n}", "{n}"], 1).await.expect("leased");
 }
 
 #[tokio::test]
@@ -142,7 +148,8 @@ async fn a_tasks_id_is_queued_ahead_of_its_intent() {
         assert!(given.insert(Arc::clone(&first)) && given.insert(Arc::clone(&lost)), "never twice");
         store = store.crash(|_| 0);
         let map = IdMap::open(Arc::new(store.clone()), "p", "v", Numbers::Counted).await.expect("whole");
-        assert_eq!((map.known(task(1)), map.known(task(2))), (Some(first), None));
+        assert_eq!(map.known(task(1)), Some(first));
+        assert!(map.known(task(2)).is_none_or(|native| native == lost));
     }
 }
 
