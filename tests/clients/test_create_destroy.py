@@ -4,7 +4,7 @@ import pytest
 from pyVmomi import vim, vmodl
 
 import clients
-from changing import OFF, ON, bench, text  # noqa: F401
+from changing import IMAGE, OFF, ON, bench, text  # noqa: F401
 
 
 @pytest.fixture
@@ -52,6 +52,37 @@ def test_made_by_govc(bench, session, made):
     vm = session.vm(made)
     assert (vm.runtime.powerState, vm.config.uuid) == ("poweredOff", text(domain, "uuid"))
     assert vm.parent.name == "vm"
+
+
+def test_made_with_an_image(bench, session):
+    bench.govc("vm.create", "-on=false", "-m", "64", "-net", "default", "-iso", IMAGE, "made05")
+    drive = next(disk for disk in bench.domain("made05").findall("devices/disk") if disk.get("device") == "cdrom")
+    assert drive.find("source").get("file").endswith(IMAGE)
+    assert "guestinfo" not in bench.govc("vm.info", "-e", "made05")
+    bench.govc("vm.unregister", "made05")
+    assert "made05" not in bench.domains()
+    refused = bench.try_govc("vm.create", "-on=false", "-net", "default", "-iso", "nowhere.iso", "made06")
+    assert refused.returncode != 0 and "made06" not in bench.domains()
+    refused = bench.try_govc("vm.create", "-on=false", "-net", "default", "-disk", "1M", "made07")
+    assert "not supported" in refused.stderr and "made07" not in bench.domains()
+
+
+def test_made_through_the_hosts_own_front(bench, session):
+    """The host looks like an ESXi: machines are made there too, folders are not."""
+    esxi = clients.Govc(bench.instance.front("host"))
+    esxi("vm.create", "-on=false", "-m", "64", "-net", "default", "made08")
+    assert "made08" in bench.domains()
+    assert session.vm("made08").parent.name == "vm"
+    assert esxi.run("folder.create", "/ha-datacenter/vm/team").returncode != 0
+    esxi("vm.destroy", "made08")
+    assert "made08" not in bench.domains()
+
+
+def test_files_of_a_datastore(bench, made):
+    listed = bench.govc("datastore.ls", "-l")
+    assert IMAGE in listed and made in listed
+    assert bench.govc("datastore.ls", made).split() == [f"{made}.vmx"]
+    assert "not found" in bench.try_govc("datastore.ls", "nowhere").stderr
 
 
 def test_made_runs_and_is_destroyed(bench, session, made):
