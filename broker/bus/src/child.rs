@@ -225,7 +225,7 @@ pub struct NatsChild {
     stop: CancellationToken,
     _running: DropGuard,
     /// Held as long as this child may run, so that no second one uses its store.
-    _lock: File,
+    lock: parking_lot::Mutex<Option<File>>,
 }
 
 impl NatsChild {
@@ -292,7 +292,8 @@ impl NatsChild {
         }
         drop(settled);
         let server = parking_lot::Mutex::new(server);
-        Ok(Self { server, port, files, secrets, reload, state, stop, _running: running, _lock: lock })
+        let lock = parking_lot::Mutex::new(Some(lock));
+        Ok(Self { server, port, files, secrets, reload, state, stop, _running: running, lock })
     }
 
     /// `nats://127.0.0.1:<port>`, or `tls://…`.
@@ -360,6 +361,7 @@ impl NatsChild {
         if gone.await.is_err() {
             tracing::debug!("the supervisor of nats-server had ended");
         }
+        drop(self.lock.lock().take());
     }
 }
 

@@ -283,6 +283,8 @@ impl Core {
         subscribed: Result<Subscriber, E>,
     ) -> Result<Subscriber, BusError> {
         let subscriber = subscribed.map_err(|_| BusError::Closed)?;
+        // A refusal comes before the answer, but by another way through the library: the second round leaves it the time.
+        self.round_trip().await?;
         self.round_trip().await?;
         if self.watch.is_listen_denied(pattern.as_str()) {
             return Err(BusError::Denied { subject: pattern.to_string() });
