@@ -6,6 +6,7 @@
 //! compile   rows checked and resolved     load             a directory -> Bundle, or every error at once
 //! object    properties by path            render           slots -> native values, in schema order
 //! command   lift, guard, lower            protocol         ids, faults, conflicts, constants
+//! pack      a bundle's files in one piece
 //! ```
 //! The format is described in `mappings/README.md`.
 #![forbid(unsafe_code)]
@@ -23,6 +24,7 @@ mod flow;
 mod lens;
 mod load;
 pub mod object;
+pub mod pack;
 pub mod protocol;
 pub mod reader;
 pub mod render;
@@ -43,6 +45,7 @@ pub use explain::explain;
 pub use lens::Class;
 pub use load::{Bundle, check};
 pub use object::{ObjectMap, PathError, Selection};
+pub use pack::{Pack, PackError, fits};
 pub use protocol::{Conflict, Constant, FaultMap, FaultValue, IdForm, Protocol};
 pub use reader::{Gap, NativeRef, Nothing, Reader};
 pub use render::{Deps, Emit, FieldMeta, Role, ValueKind};

@@ -23,7 +23,7 @@ use std::{
 use union::{Kind, MessageId, Schema};
 
 mod documents;
-mod files;
+pub(crate) mod files;
 mod unmapped;
 
 pub(crate) use files::Folder;
@@ -31,7 +31,7 @@ pub(crate) use files::Folder;
 /// The mappings of all protocols: immutable, shared, swapped whole.
 #[derive(Debug)]
 pub struct Bundle {
-    /// SHA-256 over the names and contents of its files, in hexadecimal.
+    /// SHA-256 over the names and contents of its files, in hexadecimal; the same wherever they are.
     pub hash: String,
     /// The union with the extension fields that the files declare.
     pub schema: Arc<Schema>,
@@ -66,19 +66,29 @@ impl Bundle {
 
 /// Loads a directory; no bundle if there is an error.
 pub(crate) fn load(dir: &Path) -> (Option<Bundle>, Report) {
-    let mut findings = Findings::default();
-    let folders = match files::read(dir) {
-        Ok(folders) => folders,
-        Err(report) => return (None, report),
-    };
+    match files::read(dir) {
+        Ok(folders) => load_folders(&folders),
+        Err(report) => (None, report),
+    }
+}
+
+/// What a bundle of these files is called.
+pub(crate) fn hash_of<'f>(files: impl Iterator<Item = (&'f str, &'f str)>) -> String {
     let mut hash = Sha256::new();
-    for file in folders.iter().flat_map(|f| &f.files) {
-        for part in [file.name.as_bytes(), file.text.as_bytes()] {
-            hash.update(part.len().to_le_bytes());
+    for (path, text) in files {
+        for part in [path.as_bytes(), text.as_bytes()] {
+            hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }
     }
-    let hash = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Loads files that have been read; no bundle if there is an error.
+pub(crate) fn load_folders(folders: &[Folder]) -> (Option<Bundle>, Report) {
+    let mut findings = Findings::default();
+    let files = folders.iter().flat_map(|f| &f.files);
+    let hash = hash_of(files.map(|file| (&*file.path, &*file.text)));
     let raws: Vec<Raw> = folders.iter().map(|f| Raw::read(f, &mut findings)).collect();
     let union = extended(&raws, &mut findings);
     let mut protocols = BTreeMap::new();
@@ -87,7 +97,7 @@ pub(crate) fn load(dir: &Path) -> (Option<Bundle>, Report) {
         protocols.insert(protocol.name.clone(), Arc::new(protocol));
     }
     let mut documents = BTreeMap::new();
-    for folder in &folders {
+    for folder in folders {
         if let Some(map) = documents::read(folder, &union, &mut findings) {
             documents.insert(folder.name.clone(), map);
         }

@@ -27,11 +27,10 @@ use guard::LoginError;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use mapping::Bundle;
+use mapping::{Bundle, fits};
 use parking_lot::RwLock;
 use std::{sync::Arc, time::Duration};
 use tokio_util::task::AbortOnDropHandle;
-use union::Schema;
 
 /// How often superseded bundles are looked at.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -184,38 +183,14 @@ fn generation(
     Ok(Generation { front, superseded: None, _keeper: keeper })
 }
 
-/// The extension fields of `new` that records of `old` do not have; an error says what is not where it was.
-fn fits(old: &Schema, new: &Schema) -> Result<Vec<String>, String> {
-    let mut unseen = Vec::new();
-    for message in old.messages() {
-        let Some(other) = new.get(message.id).filter(|other| other.name == message.name) else {
-            return Err(format!("it has no union message {}", message.name));
-        };
-        for field in &message.fields {
-            let there = other.field_at(field.slot);
-            let same = there
-                .is_some_and(|f| f.name == field.name && f.ty == field.ty && f.repeated == field.repeated);
-            if !same {
-                let instead = there.map_or("nothing", |f| &f.name);
-                return Err(format!(
-                    "{}.{} is in use and has {instead} in its place: extension fields are placed by name, so a new one has to come after \
-                     those in use, and none may go; restart to use these mappings",
-                    message.name, field.name
-                ));
-            }
-        }
-        unseen.extend(
-            other.fields.iter().skip(message.fields.len()).map(|f| format!("{}.{}", message.name, f.name)),
-        );
-    }
-    Ok(unseen)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::tests::{BUNDLE, Rig, id};
-    use union::schema::{ExtField, ExtType};
+    use union::{
+        Schema,
+        schema::{ExtField, ExtType},
+    };
 
     /// The project's mappings with one row more.
     fn with_row(row: &str) -> Arc<Bundle> {

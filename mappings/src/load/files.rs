@@ -7,8 +7,8 @@ use crate::{
 use std::{io, path::Path, sync::Arc};
 use union::schema::{ExtField, ExtType};
 
-const MAX_BYTES: u64 = 4 << 20;
-const MAX_FILES: usize = 1000;
+pub(crate) const MAX_BYTES: u64 = 4 << 20;
+pub(crate) const MAX_FILES: usize = 1000;
 
 /// The files of one protocol, by name.
 pub(crate) struct Folder {
@@ -18,8 +18,10 @@ pub(crate) struct Folder {
 }
 
 pub(crate) struct File {
-    /// Below the directory that was loaded, with it.
+    /// Below the directory that was loaded, with it: as people are shown it.
     pub name: String,
+    /// Below the directory that was loaded, with slashes: the same wherever the directory is.
+    pub path: String,
     pub text: String,
 }
 
@@ -34,10 +36,10 @@ pub(crate) fn read(dir: &Path) -> Result<Vec<Folder>, Report> {
         if !path.is_dir() || name == "src" || name == "tests" || name.starts_with('.') {
             continue;
         }
-        let mut files = texts(&path, "toml").map_err(|e| fail(&path, e))?;
-        files.extend(texts(&path, "names").map_err(|e| fail(&path, e))?);
-        files.extend(texts(&path.join("schema"), "schema").map_err(|e| fail(&path, e))?);
-        let cases = texts(&path.join("cases"), "toml").map_err(|e| fail(&path, e))?;
+        let mut files = texts(dir, &path, "toml").map_err(|e| fail(&path, e))?;
+        files.extend(texts(dir, &path, "names").map_err(|e| fail(&path, e))?);
+        files.extend(texts(dir, &path.join("schema"), "schema").map_err(|e| fail(&path, e))?);
+        let cases = texts(dir, &path.join("cases"), "toml").map_err(|e| fail(&path, e))?;
         if files.iter().any(|f| f.name.ends_with(".toml")) {
             folders.push(Folder { name: Arc::from(name), files, cases });
         }
@@ -61,7 +63,7 @@ fn entries(dir: &Path) -> io::Result<Vec<std::path::PathBuf>> {
     Ok(paths)
 }
 
-fn texts(dir: &Path, extension: &str) -> io::Result<Vec<File>> {
+fn texts(root: &Path, dir: &Path, extension: &str) -> io::Result<Vec<File>> {
     if !dir.is_dir() {
         return Ok(Vec::new());
     }
@@ -73,7 +75,13 @@ fn texts(dir: &Path, extension: &str) -> io::Result<Vec<File>> {
         if std::fs::metadata(&path)?.len() > MAX_BYTES {
             return Err(io::Error::other(format!("{} is larger than {MAX_BYTES} bytes", path.display())));
         }
-        files.push(File { name: path.display().to_string(), text: std::fs::read_to_string(&path)? });
+        let below = path.strip_prefix(root).unwrap_or(&path).components();
+        let parts: Vec<_> = below.map(|part| part.as_os_str().to_string_lossy()).collect();
+        files.push(File {
+            name: path.display().to_string(),
+            path: parts.join("/"),
+            text: std::fs::read_to_string(&path)?,
+        });
     }
     Ok(files)
 }
