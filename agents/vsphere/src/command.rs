@@ -1,9 +1,10 @@
-//! Every method that has a row among the mapping's commands: lifted, authorized, given to the owner, answered. No method is known here
-//! by name.
+//! Every method that has a row among the mapping's commands: lifted, authorized, given to whoever takes commands, answered. No method is
+//! known here by name; whether a command goes to a lane of this process or to the engine is not decided here either.
 //!
 //! ```text
-//! native call ─ lift ─▶ union command ─ authorize ─▶ Owner::submit ─┬─ reply "task": the task, at once
-//!                                                                   └─ reply "void": when it is done
+//! native call ─ lift ─▶ union command ─ authorize ─▶ Commands::submit ─┬─ reply "task": the task, at once
+//!                                                                      ├─ reply "value": the object, when it is done
+//!                                                                      └─ reply "void": when it is done
 //! ```
 
 use crate::{

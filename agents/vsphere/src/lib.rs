@@ -4,11 +4,13 @@
 //!
 //! ```text
 //! front::Listener  connection, TLS, admission
+//! generation.rs    the bundle that the request's session speaks by
 //! front.rs         route ─▶ read ─▶ decode ─▶ negotiate (version.rs) ─▶ authenticate (session.rs) ─▶ find (inventory.rs, made.rs)
+//!                  ─▶ does the caller see it? (permission.rs)
 //! methods.rs       ─▶ dispatch: one table of type and method
 //!                     ├─ property_collector/   reading, once and as it changes
-//!                     ├─ views, search, task, events, service
-//!                     └─ command.rs            everything with a command row: lift ─▶ authorize ─▶ lane::Owner
+//!                     ├─ views, search, task, events, service, browser, authorization
+//!                     └─ command.rs            everything with a command row: lift ─▶ authorize ─▶ lane::Commands
 //! native.rs        ◀─ encode: the mapping's values as SOAP;   fault.rs: causes as vim faults
 //! folder.rs        GET /folder/…vmx (vmx.rs): a VM's configuration file, for clients that read that
 //! ```
