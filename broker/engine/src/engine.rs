@@ -13,7 +13,7 @@ use store::{
     leases::{Lease, LeaseError, Leases},
     outbox::Inbox,
 };
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use union::{Clock, ObjectId, Schema};
 
@@ -72,6 +72,8 @@ pub struct Engine {
     pub(crate) doomed: Mutex<Vec<ObjectId>>,
     /// The turns of commands that change what the broker keeps of an object.
     pub(crate) own_turns: Mutex<FxHashMap<ObjectId, Weak<tokio::sync::Mutex<()>>>>,
+    /// The room for questions about lost commands, by agent.
+    pub(crate) asking: Mutex<FxHashMap<Arc<str>, Arc<Semaphore>>>,
     /// Moves when an agent comes up.
     pub(crate) arrivals: watch::Sender<u64>,
     pub(crate) tracker: TaskTracker,
@@ -104,6 +106,7 @@ impl Engine {
             tree_turn: tokio::sync::Mutex::default(),
             doomed: Mutex::default(),
             own_turns: Mutex::default(),
+            asking: Mutex::default(),
             arrivals: watch::Sender::new(0),
             tracker: TaskTracker::new(),
             stopping: CancellationToken::new(),
@@ -153,6 +156,17 @@ impl Engine {
         let turn = Arc::default();
         turns.insert(id, Arc::downgrade(&turn));
         turn
+    }
+
+    /// The room for questions about lost commands to an agent, so that one that hangs does not keep others from being asked.
+    pub(crate) fn room_to_ask(&self, agent: &str) -> Arc<Semaphore> {
+        let mut asking = self.asking.lock();
+        if let Some(room) = asking.get(agent) {
+            return Arc::clone(room);
+        }
+        let room = Arc::new(Semaphore::new(self.deps.limits.asking));
+        asking.insert(Arc::from(agent), Arc::clone(&room));
+        room
     }
 
     /// Gives up: what is under way is left to the next start, which settles it.

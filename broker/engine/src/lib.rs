@@ -12,8 +12,8 @@
 //!    own facts + outcome, one commit ─▶ the replica holds the revision ─▶ answered
 //! ```
 //!
-//! The engine knows no vendor: what differs is in the bundle. It holds no lock over I/O; commands to one object are ordered by its
-//! owner's lane, and those that change what the broker keeps of an object by a turn of that object's.
+//! The engine knows no vendor: what differs is in the bundle. Commands to one object are ordered by its owner's lane. Those that change
+//! what the broker keeps of an object take turns at it, those that change the tree of folders at the tree; no other lock is held over I/O.
 //!
 //! Limits are in [`Limits`]; the failpoints between intent and outcome are [`POINTS`].
 #![forbid(unsafe_code)]

@@ -28,8 +28,8 @@ pub struct Limits {
     pub catch_up: Duration,
     /// Ids that were asked about and never seen, which are refused from then on.
     pub fenced: usize,
-    /// Commands that recovery settles at the same time.
-    pub recovering: usize,
+    /// Questions about lost commands that one agent is asked at a time.
+    pub asking: usize,
     /// Folders that the broker keeps.
     pub folders: usize,
     /// Objects in one `MoveIntoFolder`, VMs in one `DestroyFolder`.
@@ -53,7 +53,7 @@ impl Default for Limits {
             unknown: Duration::from_secs(30),
             catch_up: Duration::from_secs(1),
             fenced: 4_096,
-            recovering: 256,
+            asking: 256,
             folders: 10_000,
             at_once: 1_024,
             handed: 1_024,

@@ -28,9 +28,13 @@ impl Engine {
         let mut arrivals = self.arrivals.subscribe();
         let mut pause = limits.pause.0;
         let mut unknown_since = None;
+        let room = self.room_to_ask(agent);
         loop {
             arrivals.mark_unchanged();
+            // Never closed.
+            let turn = room.acquire().await;
             let answer = self.deps.agents.ask(agent, "settle", body.clone(), limits.question).await;
+            drop(turn);
             let settled = match &answer {
                 Ok(reply) => pb::Settled::decode(reply.as_ref()).ok(),
                 Err(_) => None,

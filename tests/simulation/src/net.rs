@@ -67,6 +67,7 @@ struct Way {
     lost: bool,
     unanswered: bool,
     twice: Option<Duration>,
+    late: Option<Duration>,
 }
 
 impl Net {
@@ -122,6 +123,8 @@ impl Net {
             lost: self.rng.chance(lost),
             unanswered: self.rng.chance(unanswered),
             twice: self.rng.chance(twice).then(|| self.rng.ms(1, 300)),
+            // What counts as lost may come all the same, when nobody waits for it any more.
+            late: self.rng.chance(500).then(|| self.rng.ms(300, 8_000)),
         }
     }
 
@@ -137,7 +140,8 @@ impl Net {
     {
         let way = self.way();
         let ask = Arc::new(ask);
-        if let Some(later) = way.twice.filter(|_| !way.lost) {
+        let later = if way.lost { way.late } else { way.twice };
+        if let Some(later) = later {
             let (ask, to, out) = (Arc::clone(&ask), Arc::clone(&to), way.out);
             tokio::spawn(async move {
                 sleep(out + later).await;
