@@ -1,7 +1,7 @@
-//! Fetches a bundle's packed files from the engine, piece by piece.
+//! Fetches a bundle's packed files from the engine, piece by piece, for whoever [takes](Takes) it.
 //!
 //! ```text
-//! BundleNotice(hash, size) ─▶ BundlePiece(hash, 0) ─▶ bytes ─▶ BundlePiece(hash, n) ─▶ … ─▶ no bytes: whole
+//! BundleNotice(hash) ─▶ Takes.told ─▶ BundlePiece(hash, 0) ─▶ bytes ─▶ BundlePiece(hash, n) ─▶ … ─▶ no bytes: whole ─▶ BundleSaid
 //! ```
 //!
 //! Whether the files are what the hash says is seen when they are loaded: a bundle's hash is that of its files.
@@ -10,10 +10,18 @@ use crate::{
     engine::{Engine, LinkError, Service, Verb, ask},
     limits,
 };
+use async_trait::async_trait;
 use union::{
     command::{Cause, Code},
     pb,
 };
+
+/// Whoever takes bundles on for an agent's rooms.
+#[async_trait]
+pub trait Takes: Send + Sync + std::fmt::Debug {
+    /// Does what a notice of the engine asks for, and says what is in force then.
+    async fn told(&self, notice: pb::BundleNotice) -> pb::BundleSaid;
+}
 
 /// The packed files of the bundle with this hash.
 ///

@@ -11,6 +11,7 @@
 //! at once.
 
 use crate::{
+    bundle::Takes,
     engine::{answered, refused},
     grants::{Grants, OwnersTree},
     journal::Journal,
@@ -22,7 +23,10 @@ use lane::{Owner, Reply, owner::Dispatch};
 use parking_lot::Mutex;
 use prost::Message;
 use rustc_hash::FxHashSet;
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, OnceLock},
+};
 use store::{
     Epoch, Store,
     leases::{Lease, LeaseError, Leases},
@@ -74,6 +78,7 @@ pub struct Link {
     room: Semaphore,
     aside: Semaphore,
     bundle: watch::Sender<Option<pb::BundleNotice>>,
+    takes: OnceLock<Arc<dyn Takes>>,
 }
 
 #[derive(Debug, Default)]
@@ -161,6 +166,7 @@ impl Link {
             room: Semaphore::new(limits::ANSWERED),
             aside: Semaphore::new(limits::ASIDE),
             bundle: watch::Sender::new(None),
+            takes: OnceLock::new(),
         })
     }
 
@@ -185,7 +191,14 @@ impl Link {
         }
     }
 
-    /// The last bundle that the engine said there is.
+    /// From now on `takes` answers what the engine says of bundles. Only the first call counts.
+    pub fn taken_by(&self, takes: Arc<dyn Takes>) {
+        if self.takes.set(takes).is_err() {
+            tracing::error!("bundles are taken on by somebody already");
+        }
+    }
+
+    /// The last bundle that the engine's welcome said there is, or a notice that nobody took.
     pub fn bundle(&self) -> watch::Receiver<Option<pb::BundleNotice>> {
         self.bundle.subscribe()
     }
@@ -219,10 +232,14 @@ impl Link {
                 self.grants.renew(&renewed);
                 answered(&())
             }),
-            "bundle" => read::<pb::BundleNotice>(&body).map(|notice| {
-                self.noticed(notice);
-                answered(&())
-            }),
+            "bundle" => match (read::<pb::BundleNotice>(&body), self.takes.get()) {
+                (Ok(notice), Some(takes)) => Ok(answered(&takes.told(notice).await)),
+                (Ok(notice), None) => {
+                    self.noticed(notice);
+                    Ok(answered(&pb::BundleSaid::default()))
+                }
+                (Err(cause), _) => Err(cause),
+            },
             other => Err(Cause::new(Code::NotSupported, format!("an agent has no verb `{other}`"))),
         };
         answer.unwrap_or_else(|cause| {

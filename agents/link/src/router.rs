@@ -234,8 +234,11 @@ impl Router {
         flights.insert(command.id, ticket.clone());
         drop(flights);
         let bundle = Arc::clone(&self.bundle.read());
+        // A session keeps the bundle that it began with.
+        let began = &grant.content.bundle;
+        let hash = if began.is_empty() { &bundle.hash } else { began };
         let submission = pb::Submission {
-            envelope: Some(command.to_pb(&bundle.schema, &bundle.hash)),
+            envelope: Some(command.to_pb(&bundle.schema, hash)),
             grant: Some(grant.signed.clone()),
         };
         let verb = Verb::Command { kind: command.object.kind, verb: Arc::clone(&command.verb) };
@@ -286,7 +289,17 @@ pub(crate) fn end_task(tasks: &Tasks, task: ObjectId, outcome: &Outcome) {
     };
 }
 
+#[async_trait]
 impl Commands for Router {
+    async fn kept(&self, task: ObjectId) {
+        if let Some(tasks) = self.kept.get() {
+            tasks.written(task).await;
+        }
+        if let Some(journal) = self.journal.get() {
+            journal.kept(task).await;
+        }
+    }
+
     fn submit(&self, command: Command, reply: Reply) -> Result<Ticket, Cause> {
         match (self.route(&command), &self.owner) {
             (Route::Local, Some(owner)) => {

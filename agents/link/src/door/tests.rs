@@ -271,8 +271,27 @@ async fn grants_and_bundles_are_passed_on() {
     assert_eq!(pass.now().content.version, 2);
     assert!(world.joined.grants.passes().has_ended("s2"));
     let bundle = world.link().bundle();
-    let notice = pb::BundleNotice { hash: "abc".into(), size: 9 };
+    let notice = pb::BundleNotice { hash: "abc".into(), size: 9, ..Default::default() };
     open::<()>(&world.link().answer("bundle", Bytes::from(notice.encode_to_vec())).await).unwrap();
-    assert_eq!(*bundle.borrow(), Some(notice));
+    assert_eq!(*bundle.borrow(), Some(notice.clone()));
+    world.link().taken_by(std::sync::Arc::new(Taker));
+    let said: pb::BundleSaid =
+        open(&world.link().answer("bundle", Bytes::from(notice.encode_to_vec())).await).unwrap();
+    assert_eq!((&*said.hash, &*said.refused), ("abc", "9 bytes"));
     assert!(world.link().holds(vm(1)) && !world.link().holds(vm(1_000)));
+}
+
+/// Says what it was told.
+#[derive(Debug)]
+struct Taker;
+
+#[async_trait::async_trait]
+impl crate::bundle::Takes for Taker {
+    async fn told(&self, notice: pb::BundleNotice) -> pb::BundleSaid {
+        pb::BundleSaid {
+            hash: notice.hash,
+            refused: format!("{} bytes", notice.size),
+            ..pb::BundleSaid::default()
+        }
+    }
 }

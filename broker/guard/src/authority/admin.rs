@@ -2,7 +2,7 @@
 //!
 //! A password never travels: `ctl` makes the hash ([`Hashed::new`](crate::Hashed::new)).
 
-use super::{AdminError, Authority, Entry, Filter};
+use super::{AdminError, Authority, Entry, Filter, Write};
 use crate::{
     people::{Change, Hashed, Scope, TemplateRow, Who},
     verbs,
@@ -289,6 +289,15 @@ impl Authority {
                 Response::Refused(error.to_string())
             }
         }
+    }
+
+    /// Writes down, before it happens, that an administrator does something that is none of the authority's business.
+    ///
+    /// # Errors
+    /// It cannot be written: it must not happen.
+    pub async fn noted(&self, by: &str, verb: &str, detail: String) -> Result<(), AdminError> {
+        let entry = Entry { detail, ..self.entry(by, verb, "allowed") };
+        Ok(self.deps.keep.write(vec![Write::Audit(entry)]).await?)
     }
 
     /// The same in JSON, as the bus carries it.
