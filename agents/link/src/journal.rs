@@ -23,7 +23,7 @@ use store::{
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use union::{
-    Clock, Command, CommandId, Plan, Schema,
+    Clock, Command, CommandId, ObjectId, Plan, Schema,
     command::{Cause, Code, Outcome},
     pb,
 };
@@ -103,6 +103,13 @@ impl Journal {
     pub fn keep_tasks(&self, tasks: Arc<TaskKeeper>) {
         if self.tasks.set(tasks).is_err() {
             tracing::error!("a journal has its tasks already");
+        }
+    }
+
+    /// Waits until a task of the lanes is written, if it is to be.
+    pub async fn kept(&self, task: ObjectId) {
+        if let Some(tasks) = self.tasks.get() {
+            tasks.written(task).await;
         }
     }
 

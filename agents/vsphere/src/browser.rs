@@ -195,16 +195,16 @@ fn directories(catalog: &Catalog, sight: &Sight<'_>, pool: ObjectId) -> BTreeMap
 }
 
 /// `SearchDatastore_Task`
-pub(crate) fn search(call: &Call<'_>) -> Answer<Reply> {
-    run(call, false)
+pub(crate) async fn search(call: &Call<'_>) -> Answer<Reply> {
+    run(call, false).await
 }
 
 /// `SearchDatastoreSubFolders_Task`
-pub(crate) fn search_below(call: &Call<'_>) -> Answer<Reply> {
-    run(call, true)
+pub(crate) async fn search_below(call: &Call<'_>) -> Answer<Reply> {
+    run(call, true).await
 }
 
-fn run(call: &Call<'_>, below: bool) -> Answer<Reply> {
+async fn run(call: &Call<'_>, below: bool) -> Answer<Reply> {
     let session = call.session()?;
     let catalog = call.catalog();
     let pool = call.receiver.object().ok_or_else(|| Fault::not_found(call.this.clone()))?;
@@ -280,7 +280,7 @@ fn run(call: &Call<'_>, below: bool) -> Answer<Reply> {
             front.tasks.failed(task, &cause);
         }
     }
-    command::task(call, Some(task))
+    command::task(call, Some(task)).await
 }
 
 impl Found {

@@ -36,7 +36,7 @@ pub(crate) async fn run(call: &Call<'_>, map: &CommandMap) -> Answer<Reply> {
     let wanted = Wanted { verb: &map.verb, schema: &map.schema, method: &map.method, object, body };
     if map.reply == mapping::Reply::Task {
         let ticket = submit(call, wanted, lane::Reply::Task)?;
-        return task(call, ticket.task);
+        return task(call, ticket.task).await;
     }
     let ticket = submit(call, wanted, lane::Reply::Outcome)?;
     let cause = match ticket.outcome().await {
@@ -61,12 +61,14 @@ fn lift(call: &Call<'_>, map: &CommandMap) -> Answer<Record> {
     map.lift(&arguments, &Objects(call), stored).map_err(|error| lift_fault(error, &call.this))
 }
 
-/// The reference of a task, as an answer.
-pub(crate) fn task(call: &Call<'_>, task: Option<ObjectId>) -> Answer<Reply> {
-    let reference = task.and_then(|task| call.catalog().reference(task));
-    let reference = reference.ok_or_else(|| {
+/// The reference of a task, as an answer. What is told will be there after a restart too.
+pub(crate) async fn task(call: &Call<'_>, task: Option<ObjectId>) -> Answer<Reply> {
+    let told = task.and_then(|task| Some((task, call.catalog().reference(task)?)));
+    let (task, reference) = told.ok_or_else(|| {
         call.front.fault_of(&Cause::new(Code::Internal, "the task is not shown in this view"), &call.this)
     })?;
+    call.front.commands.kept(task).await;
+    call.catalog().kept(task).await;
     Ok(Reply::reference(&reference))
 }
 

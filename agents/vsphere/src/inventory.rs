@@ -336,6 +336,11 @@ impl Catalog {
         Some(NativeRef { ty: map.native_type.clone(), id: self.native_id(id, &record, map)? })
     }
 
+    /// Waits until the id that an object is shown by is written.
+    pub(crate) async fn kept(&self, id: ObjectId) {
+        self.ids.written(id).await;
+    }
+
     fn native_id(&self, id: ObjectId, record: &Record, map: &ObjectMap) -> Option<Arc<str>> {
         if let Some(known) = self.ids.known(id) {
             return Some(known);

@@ -13,7 +13,7 @@ use union::{Command, CommandId, Origin};
 const EACH: &str = "PowerOnVM_Task";
 
 /// `PowerOnMultiVM_Task`: a plan of one power-on for each machine, with a task of its own that ends when all have.
-pub(crate) fn power_on_multi(call: &Call<'_>) -> Answer<Reply> {
+pub(crate) async fn power_on_multi(call: &Call<'_>) -> Answer<Reply> {
     let session = call.session()?;
     let map = call.catalog().protocol().command(EACH).ok_or_else(|| Fault::not_supported(call.method))?;
     let machines = call.facts("vm")?;
@@ -77,7 +77,7 @@ pub(crate) fn power_on_multi(call: &Call<'_>) -> Answer<Reply> {
         // How each machine's own task ended is said by that task.
         tasks.done(task, None);
     });
-    command::task(call, Some(task))
+    command::task(call, Some(task)).await
 }
 
 /// `AnswerVM`: no machine here ever asks a question.

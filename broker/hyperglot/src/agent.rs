@@ -109,7 +109,8 @@ pub struct Agent {
     started_ms: i64,
     /// Tasks of an earlier life that had not ended.
     restored: Mutex<Vec<(CommandId, ObjectId)>>,
-    keeper: Arc<TaskKeeper>,
+    /// What keeps its tasks.
+    pub keeper: Arc<TaskKeeper>,
     facts: Arc<FactKeeper>,
     publishing: Mutex<Telling>,
     fleet: Mutex<Option<(Local, AbortOnDropHandle<()>)>>,
@@ -274,13 +275,21 @@ impl Agent {
     }
 
     /// The way of a front's commands. What the front shows is told in the act: it is this agent's inventory, or a fleet that follows it.
-    pub fn router(&self, inventory: &Arc<Inventory>, tasks: &Arc<Tasks>) -> Arc<Router> {
-        self.joined.router(
+    /// `keeper` keeps the tasks of what goes to the engine.
+    pub fn router(
+        &self,
+        inventory: &Arc<Inventory>,
+        tasks: &Arc<Tasks>,
+        keeper: &Arc<TaskKeeper>,
+    ) -> Arc<Router> {
+        let router = self.joined.router(
             Arc::new(FactsTree(Arc::clone(inventory))),
             Arc::clone(tasks),
             Arc::new(InStep),
             Arc::clone(&self.bundle),
-        )
+        );
+        router.keep_tasks(Arc::clone(keeper));
+        router
     }
 
     /// Connects the targets and waits until each has given its facts or cannot be reached.

@@ -114,7 +114,8 @@ pub struct EngineRoom {
     pub store: Arc<FileStore>,
     /// The store's epoch.
     pub epoch: Epoch,
-    keeper: Arc<TaskKeeper>,
+    /// What keeps them.
+    pub keeper: Arc<TaskKeeper>,
     facts: Arc<FactKeeper>,
     restored: Mutex<Vec<(CommandId, ObjectId)>>,
     clock: Arc<dyn Clock>,

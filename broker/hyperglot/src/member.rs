@@ -69,7 +69,7 @@ pub async fn run(path: Option<PathBuf>, token: Option<String>) -> Result<(), Fai
     let host = Side {
         inventory: Arc::clone(&agent.inventory),
         tasks: Arc::clone(&agent.tasks),
-        router: agent.router(&agent.inventory, &agent.tasks),
+        router: agent.router(&agent.inventory, &agent.tasks, &agent.keeper),
     };
     let limits = fronts::limits(config.fronts.len());
     let with = With { agent, host, fleet: None, ca, metrics: Metrics::new(), limits };

@@ -121,14 +121,14 @@ fn with(config: &Config, room: &Arc<EngineRoom>, agent: Arc<Agent>, ca: Arc<Ca>)
     let host = Side {
         inventory: Arc::clone(&agent.inventory),
         tasks: Arc::clone(&agent.tasks),
-        router: agent.router(&agent.inventory, &agent.tasks),
+        router: agent.router(&agent.inventory, &agent.tasks, &agent.keeper),
     };
     let inventory = room.fleet.inventory();
     let fleet = Side {
         inventory: Arc::clone(inventory),
         tasks: Arc::clone(&room.tasks),
         // The engine of this process answers when this very fleet holds what was done.
-        router: agent.router(inventory, &room.tasks),
+        router: agent.router(inventory, &room.tasks, &room.keeper),
     };
     With {
         agent,

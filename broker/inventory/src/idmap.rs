@@ -9,6 +9,7 @@
 use parking_lot::RwLock;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
+use tokio::sync::oneshot;
 use union::ObjectId;
 
 /// Gives ids out and keeps them: what it has returned is known after a restart, and never given to another object.
@@ -22,6 +23,11 @@ pub trait Durable: Send + Sync + std::fmt::Debug {
     fn retire(&self, id: ObjectId) -> Result<(), NotKept>;
     /// Everything that was ever given out.
     fn all(&self) -> Vec<(ObjectId, Arc<str>, bool)>;
+    /// What to wait for before the object's id is told, if it was given out and is not written yet.
+    fn writing(&self, id: ObjectId) -> Option<oneshot::Receiver<()>> {
+        let _written = id;
+        None
+    }
 }
 
 /// An id could not be kept, so it was not given out.
@@ -115,6 +121,14 @@ impl IdMap {
         match &self.keeper {
             None => Some(self.number(id, form)),
             Some(_) => self.natives(&[(id, form)]).pop(),
+        }
+    }
+
+    /// Waits until the id that an object was given is written.
+    pub async fn written(&self, id: ObjectId) {
+        if let Some(written) = self.keeper.as_ref().and_then(|keeper| keeper.writing(id)) {
+            // Whoever was to write it may have ended.
+            written.await.ok();
         }
     }
 

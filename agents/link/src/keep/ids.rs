@@ -27,7 +27,7 @@ use store::{
     Epoch, StoreError,
     idmap::{Block, Given, IdError, IdMap, MAX_BLOCK, Pair},
 };
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::oneshot};
 use union::{Clock, Kind, ObjectId, pb};
 
 /// Numbers leased at a time.
@@ -64,6 +64,8 @@ struct Ahead {
     ranges: FxHashMap<Arc<str>, Range<u64>>,
     /// What is being written.
     writing: FxHashMap<ObjectId, Arc<str>>,
+    /// Who waits for that.
+    waiting: FxHashMap<ObjectId, Vec<oneshot::Sender<()>>>,
 }
 
 /// What an agent's map needs besides.
@@ -200,6 +202,10 @@ impl Kept {
             let mut ahead = ahead.lock();
             for given in &new {
                 ahead.writing.remove(&given.id);
+                for waiting in ahead.waiting.remove(&given.id).into_iter().flatten() {
+                    // Whoever waited may have gone.
+                    waiting.send(()).ok();
+                }
             }
         });
         // The first step puts them into the store's queue, ahead of whatever this thread asks of the store next.
@@ -306,5 +312,15 @@ impl Durable for Kept {
     fn all(&self) -> Vec<(ObjectId, Arc<str>, bool)> {
         let pairs = self.map.pairs().into_iter();
         pairs.map(|Given { id, pair }| (id, pair.native, pair.retired_ms != 0)).collect()
+    }
+
+    fn writing(&self, id: ObjectId) -> Option<oneshot::Receiver<()>> {
+        let mut ahead = self.ahead.lock();
+        if !ahead.writing.contains_key(&id) {
+            return None;
+        }
+        let (written, waits) = oneshot::channel();
+        ahead.waiting.entry(id).or_default().push(written);
+        Some(waits)
     }
 }

@@ -31,11 +31,16 @@ enum Waiting {
 struct Queue {
     waiting: FxHashMap<ObjectId, Waiting>,
     commands: FxHashMap<CommandId, ObjectId>,
+    /// What is being written, as often as it is.
+    writing: FxHashMap<ObjectId, usize>,
 }
 
 impl Queue {
     fn take(&mut self, most: usize) -> Vec<(ObjectId, Waiting)> {
         let ids: Vec<ObjectId> = self.waiting.keys().copied().take(most).collect();
+        for id in &ids {
+            *self.writing.entry(*id).or_default() += 1;
+        }
         ids.into_iter().filter_map(|id| Some((id, self.take_one(id)?))).collect()
     }
 
@@ -45,6 +50,15 @@ impl Queue {
             self.commands.remove(command);
         }
         Some(one)
+    }
+
+    fn written(&mut self, ids: impl Iterator<Item = ObjectId>) {
+        for id in ids {
+            match self.writing.get_mut(&id) {
+                Some(times) if *times > 1 => *times -= 1,
+                _ => drop(self.writing.remove(&id)),
+            }
+        }
     }
 
     fn put(&mut self, id: ObjectId, one: Waiting) {
@@ -63,12 +77,14 @@ pub struct TaskKeeper {
     schema: Arc<Schema>,
     queue: Mutex<Queue>,
     wake: Notify,
+    wrote: Notify,
 }
 
 impl TaskKeeper {
     /// A keeper, to be given to [`inventory::Tasks::kept_by`] after [`load`](TaskKeeper::load).
     pub fn new(store: Arc<dyn Store>, epoch: Epoch, schema: Arc<Schema>) -> Arc<TaskKeeper> {
-        Arc::new(TaskKeeper { store, epoch, schema, queue: Mutex::default(), wake: Notify::new() })
+        let queue = Mutex::default();
+        Arc::new(TaskKeeper { store, epoch, schema, queue, wake: Notify::new(), wrote: Notify::new() })
     }
 
     /// What was kept, for [`inventory::Tasks::restore`]. A row that cannot be understood is left out and logged.
@@ -136,7 +152,9 @@ impl TaskKeeper {
                     Waiting::Forget => tasks::stage_forget(&mut batch, *id),
                 }
             }
-            if let Err(error) = self.store.commit(batch, self.epoch).await {
+            let written = self.store.commit(batch, self.epoch).await;
+            self.queue.lock().written(taken.iter().map(|(id, _)| *id));
+            if let Err(error) = written {
                 let mut queue = self.queue.lock();
                 for (id, one) in taken {
                     // What came since is newer.
@@ -144,7 +162,31 @@ impl TaskKeeper {
                         queue.put(id, one);
                     }
                 }
+                drop(queue);
+                self.wrote.notify_waiters();
                 return Err(error);
+            }
+            self.wrote.notify_waiters();
+        }
+    }
+
+    /// Waits until a task is written, if it is to be, or the store has refused it.
+    pub async fn written(&self, id: ObjectId) {
+        loop {
+            let wrote = self.wrote.notified();
+            tokio::pin!(wrote);
+            wrote.as_mut().enable();
+            let (waiting, writing) = {
+                let queue = self.queue.lock();
+                (queue.waiting.contains_key(&id), queue.writing.contains_key(&id))
+            };
+            if writing {
+                wrote.await;
+            } else if !waiting {
+                return;
+            } else if let Err(error) = self.flush().await {
+                tracing::warn!(task = %id, %error, "a task is told that is not kept");
+                return;
             }
         }
     }
