@@ -15,25 +15,14 @@
     reason = "a bench that cannot run ends"
 )]
 
+use benches::rig::{self, Libvirtd, soon};
 use inventory::{Inventory, Tasks};
 use lane::{Limits, Owner, Reply, Target, rules::BundleRules};
 use libvirt::{
-    native::{
-        self,
-        connection::{Connection, Keepalive},
-        uri::Uri,
-    },
-    session,
+    native::{self, connection::Connection},
     target::{Config, Status},
 };
-use std::{
-    net::TcpListener,
-    process::{Child, Command, Stdio},
-    sync::Arc,
-    time::Duration,
-};
-use tempfile::TempDir;
-use tokio::time::Instant;
+use std::{sync::Arc, time::Duration};
 use union::{
     Clock, CommandId, Ids, Kind, ObjectId, Origin,
     clock::{SystemClock, SystemIds},
@@ -43,49 +32,15 @@ use wire::xdr::XdrValue;
 
 const ROUNDS: usize = 300;
 
-struct Daemon {
-    child: Child,
-    _dir: TempDir,
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-fn start() -> (Daemon, u16) {
-    let dir = tempfile::tempdir_in("/tmp").unwrap();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let conf = dir.path().join("libvirtd.conf");
-    std::fs::write(&conf, format!("listen_tls = 0\nlisten_tcp = 1\nlisten_addr = \"127.0.0.1\"\ntcp_port = \"{port}\"\nauth_tcp = \"none\"\n")).unwrap();
-    let child = Command::new("/usr/sbin/libvirtd")
-        .args(["--listen", "-f"])
-        .arg(&conf)
-        .arg("-p")
-        .arg(dir.path().join("pid"))
-        .env("HOME", dir.path())
-        .env("XDG_RUNTIME_DIR", dir.path())
-        .env("XDG_CONFIG_HOME", dir.path().join("config"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("libvirtd is installed: make setup");
-    (Daemon { child, _dir: dir }, port)
-}
-
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(run());
 }
 
 async fn run() {
-    let (_daemon, port) = start();
-    let text = format!("test+tcp://127.0.0.1:{port}/default");
-    let uri = Uri::parse(&text, None).unwrap();
-    let raw = connect(&uri).await;
-    let (owner, vm) = ours(&text).await;
+    let daemon = Libvirtd::start();
+    let raw = rig::raw(&daemon.uri).await;
+    let (owner, vm) = ours(&daemon.uri).await;
     let dom = handle(&raw, vm).await;
     let mut figures: [Vec<Duration>; 5] = Default::default();
     for _ in 0..ROUNDS {
@@ -110,27 +65,10 @@ async fn run() {
     }
 }
 
-async fn connect(uri: &Uri) -> Connection {
-    for _ in 0..100 {
-        let opened =
-            session::open(uri, native::schema().unwrap(), Keepalive::default(), Duration::from_secs(5)).await;
-        if let Ok((connection, mut events)) = opened {
-            tokio::spawn(async move { while events.recv().await.is_some() {} });
-            return connection;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("libvirtd does not answer at {uri:?}");
-}
-
 async fn handle(connection: &Connection, vm: ObjectId) -> XdrValue {
     let uuid = vec![("uuid", native::api::uuid_value(vm.uuid))];
     let found = connection.call("DOMAIN_LOOKUP_BY_UUID", uuid, soon()).await.unwrap();
     found.get("dom").unwrap().clone()
-}
-
-fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(10)
 }
 
 async fn call(connection: &Connection, procedure: &str, dom: &XdrValue, flags: bool) -> Duration {
@@ -138,9 +76,7 @@ async fn call(connection: &Connection, procedure: &str, dom: &XdrValue, flags: b
     if flags {
         args.push(("flags", XdrValue::Uint(0)));
     }
-    let begin = std::time::Instant::now();
-    connection.call(procedure, args, soon()).await.unwrap();
-    begin.elapsed()
+    rig::call(connection, procedure, args).await
 }
 
 async fn ours(uri: &str) -> (Arc<Owner>, ObjectId) {

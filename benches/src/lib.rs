@@ -1,5 +1,22 @@
-//! What the benches share: the mappings and a VM like those the front shows.
+//! What the benches share: the mappings and a VM like those the front shows; processes to run against, and a client.
 #![forbid(unsafe_code)]
+
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a bench that cannot run ends"
+)]
+pub mod rig;
+#[allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a bench that cannot run ends"
+)]
+pub mod vim;
 
 use inventory::{Inventory, Layout, Skeleton, View};
 use mapping::{Bundle, NativeRef, Reader};
