@@ -108,7 +108,10 @@ fn shown(schema: &Schema, kind: Kind, slot: Slot, laid: &Laid) -> Value {
     match &field.ty {
         FieldType::Ref(_) if field.name == "recent_task_ids" => {
             let both = under.iter().filter(|item| !own.contains(item)).chain(own);
-            Value::list(both.cloned())
+            let mut both: Vec<Value> = both.cloned().collect();
+            // Tasks have ordered uuids: the newest comes last, whoever made it.
+            both.sort_by_key(Value::as_ref_id);
+            Value::List(both.into())
         }
         FieldType::Message(part) => {
             let message = schema.get(*part);
