@@ -179,14 +179,19 @@ impl Hyperglot {
         self.started.elapsed()
     }
 
-    /// Waits for a line of its log; since its start.
-    pub fn says(&self, what: &str) -> Duration {
+    /// Waits until its log has a line with each of these; since its start.
+    pub fn says(&self, mut what: Vec<&str>) -> Duration {
         let mut all = String::new();
         loop {
             match self.lines.recv_timeout(PATIENCE) {
-                Ok((at, line)) if line.contains(what) => return at - self.started,
-                Ok((_, line)) => all = format!("{all}{line}\n"),
-                Err(_) => panic!("expected `{what}` in the log: {all}"),
+                Ok((at, line)) => {
+                    what.retain(|part| !line.contains(part));
+                    if what.is_empty() {
+                        return at - self.started;
+                    }
+                    all = format!("{all}{line}\n");
+                }
+                Err(_) => panic!("expected {what:?} in the log: {all}"),
             }
         }
     }

@@ -179,7 +179,21 @@ impl Joined {
                 "finding out what became of commands of an earlier life"
             );
         }
-        Ok(self.owner.recover(unsettled))
+        let tickets = self.owner.recover(unsettled);
+        if !tickets.is_empty() {
+            let (tickets, journal) = (tickets.clone(), Arc::clone(&self.journal));
+            tokio::spawn(self.stop.clone().run_until_cancelled_owned(async move {
+                for ticket in &tickets {
+                    ticket.clone().outcome().await;
+                }
+                journal.flush().await;
+                tracing::info!(
+                    commands = tickets.len(),
+                    "this agent's commands of an earlier life are settled"
+                );
+            }));
+        }
+        Ok(tickets)
     }
 
     /// Who leases native numbers to this agent.

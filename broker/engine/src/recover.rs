@@ -27,7 +27,7 @@ const PAGE: usize = 1_024;
 impl Engine {
     /// Puts every open command in flight again.
     pub(crate) async fn recover(&self) -> Result<usize, StartError> {
-        let mut count = 0;
+        let mut recovering = Vec::new();
         let mut beyond = None;
         loop {
             let page = self.journal.open(beyond, PAGE).await?;
@@ -35,8 +35,8 @@ impl Engine {
             for entry in page {
                 beyond = Some(entry.intent.id);
                 let (id, digest, object) = (entry.intent.id, entry.intent.digest, entry.intent.object);
-                if let Joined::New(_, landing) = self.flights.join(id, digest, &Arc::from(""), object) {
-                    count += 1;
+                if let Joined::New(flight, landing) = self.flights.join(id, digest, &Arc::from(""), object) {
+                    recovering.push(flight.outcome);
                     // Before any new command: what it changes of the broker's own facts comes first.
                     let kept = self.sent(&entry).and_then(|sent| sent.plan.own.first().map(|own| own.object));
                     let turn = kept.and_then(|id| self.own_turn(id).try_lock_owned().ok());
@@ -47,8 +47,16 @@ impl Engine {
                 break;
             }
         }
+        let count = recovering.len();
         if count > 0 {
             tracing::info!(count, "commands of an earlier life are being settled");
+            self.spawn(async move {
+                for mut outcome in recovering {
+                    // Closed when the command has landed: then its outcome is recorded too.
+                    while outcome.changed().await.is_ok() {}
+                }
+                tracing::info!(count, "the engine's commands of an earlier life are settled");
+            });
         }
         Ok(count)
     }
