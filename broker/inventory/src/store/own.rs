@@ -109,8 +109,8 @@ fn shown(schema: &Schema, kind: Kind, slot: Slot, laid: &Laid) -> Value {
         FieldType::Ref(_) if field.name == "recent_task_ids" => {
             let both = under.iter().filter(|item| !own.contains(item)).chain(own);
             let mut both: Vec<Value> = both.cloned().collect();
-            // Tasks have ordered uuids: the newest comes last, whoever made it.
-            both.sort_by_key(Value::as_ref_id);
+            // The first 48 bits of an ordered uuid are its time: the newest comes last, whoever made it.
+            both.sort_by_key(|task| task.as_ref_id().map(|id| id.uuid.as_u128() >> 80));
             Value::List(both.into())
         }
         FieldType::Message(part) => {
