@@ -24,7 +24,7 @@ use inventory::{
     Chronicle, Inventory, ObserverGuard, Tasks,
     fleet::{Finder, Fleet, Local},
 };
-use lane::{Limits, Owner, Target};
+use lane::{Limits, Owner, Target, rules::BundleRules};
 use mapping::Bundle;
 use parking_lot::Mutex;
 use std::{
@@ -82,8 +82,6 @@ pub struct Agent {
     pub domain: Arc<str>,
     /// This agent's name.
     pub name: Arc<str>,
-    /// The mappings in force.
-    pub bundle: Arc<Bundle>,
     /// The facts of all targets.
     pub inventory: Arc<Inventory>,
     /// Commands as their callers watch them.
@@ -107,6 +105,9 @@ pub struct Agent {
     /// Ids.
     pub ids: Arc<dyn Ids>,
     started_ms: i64,
+    /// What the lanes go by: the mappings in force.
+    rules: Arc<BundleRules>,
+    routers: Mutex<Vec<Weak<Router>>>,
     /// Tasks of an earlier life that had not ended.
     restored: Mutex<Vec<(CommandId, ObjectId)>>,
     /// What keeps its tasks.
@@ -134,7 +135,7 @@ struct Me {
     name: Arc<str>,
     incarnation: u64,
     owner: Weak<Owner>,
-    bundle: Arc<str>,
+    rules: Arc<BundleRules>,
 }
 
 impl Introduces for Me {
@@ -149,7 +150,7 @@ impl Introduces for Me {
             incarnation: self.incarnation,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             targets: targets.iter().map(offered).collect(),
-            bundles: vec![self.bundle.to_string()],
+            bundles: vec![self.rules.bundle().hash.clone()],
         }
     }
 }
@@ -180,9 +181,9 @@ impl Agent {
         let restored = tasks.restore(keeper.load().await.map_err(Failure::other)?);
         tasks.kept_by(keeper.clone());
         let (chronicle, watching) = Chronicle::new("agent", &inventory);
-        let rules = Arc::new(lane::rules::BundleRules::new(Arc::clone(&bundle)));
+        let rules = Arc::new(BundleRules::new(Arc::clone(&bundle)));
         let owner = Owner::new(
-            rules,
+            Arc::clone(&rules) as Arc<dyn lane::rules::Rules>,
             Arc::clone(&inventory),
             Arc::clone(&tasks),
             Arc::clone(&clock),
@@ -196,7 +197,7 @@ impl Agent {
                 name: Arc::clone(&name),
                 incarnation,
                 owner: Arc::downgrade(&owner),
-                bundle: Arc::from(&*bundle.hash),
+                rules: Arc::clone(&rules),
             }),
             store: Arc::clone(&kept),
             epoch,
@@ -232,7 +233,8 @@ impl Agent {
             domain,
             publisher,
             name,
-            bundle,
+            rules,
+            routers: Mutex::default(),
             inventory,
             tasks,
             chronicle,
@@ -267,6 +269,18 @@ impl Agent {
         Ok(())
     }
 
+    /// The mappings in force.
+    pub fn bundle(&self) -> Arc<Bundle> {
+        self.rules.bundle()
+    }
+
+    /// Goes on by other mappings: its lanes, and the ways of its fronts.
+    pub fn swap(&self, bundle: &Arc<Bundle>) {
+        self.rules.swap(Arc::clone(bundle));
+        let mut routers = self.routers.lock();
+        routers.retain(|router| router.upgrade().map(|router| router.swap(Arc::clone(bundle))).is_some());
+    }
+
     /// Brings its facts into a fleet of this process, and what the broker says of them back, from now on.
     pub fn lead(&self, fleet: &Fleet) {
         let local = fleet.follow(&self.name, &self.inventory, finder(&self.owner));
@@ -286,9 +300,10 @@ impl Agent {
             Arc::new(FactsTree(Arc::clone(inventory))),
             Arc::clone(tasks),
             Arc::new(InStep),
-            Arc::clone(&self.bundle),
+            self.bundle(),
         );
         router.keep_tasks(Arc::clone(keeper));
+        self.routers.lock().push(Arc::downgrade(&router));
         router
     }
 
@@ -384,7 +399,7 @@ impl Agent {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             domain: self.domain.to_string(),
             agent: self.name.to_string(),
-            bundle: self.bundle.hash.clone(),
+            bundle: self.bundle().hash.clone(),
             started: crate::json::time(self.started_ms),
             bus: BusStatus { link: link.to_owned(), server: bus.server },
             targets: self.targets(),

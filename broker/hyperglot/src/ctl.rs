@@ -5,12 +5,13 @@ use crate::{
     Failure,
     config::Config,
     ctl_desk::{Answer, Ask, subject},
+    ctl_mapping::{self, MappingVerb},
     ctl_show::show,
     link::Link,
     run::own,
     say,
 };
-use bus::Headers;
+use bus::{Bus, Headers};
 use clap::Subcommand;
 use guard::{
     Cost, Hashed, Secret,
@@ -21,6 +22,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io::Read,
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 use union::{ObjectId, clock::SystemIds};
@@ -70,6 +72,11 @@ pub enum Verb {
     Agent {
         #[command(subcommand)]
         verb: AgentVerb,
+    },
+    /// The mappings in force.
+    Mapping {
+        #[command(subcommand)]
+        verb: MappingVerb,
     },
     /// Save what can be read of a damaged store into a new file in its place. The program that uses it must be stopped.
     Repair {
@@ -265,6 +272,9 @@ pub async fn run(config: Option<PathBuf>, verb: Verb) -> Result<(), Failure> {
         return repair(&store);
     }
     let config = Config::load(config.as_deref())?;
+    if let Verb::Mapping { verb } = &verb {
+        return ctl_mapping::run(&config, verb).await;
+    }
     let ask = match verb {
         Verb::Agent { verb } => match verb {
             AgentVerb::Token { name } => Ask::AgentToken { name },
@@ -282,10 +292,19 @@ pub async fn run(config: Option<PathBuf>, verb: Verb) -> Result<(), Failure> {
 
 /// One question to the broker and its answer.
 pub async fn asked(config: &Config, ask: &Ask) -> Result<Answer, Failure> {
-    let bus = Link::join(config).await?;
+    ask_on(&Link::join(config).await?, config, ask, WITHIN).await
+}
+
+/// The same on a bus that was joined already.
+pub async fn ask_on(
+    bus: &Arc<dyn Bus>,
+    config: &Config,
+    ask: &Ask,
+    within: Duration,
+) -> Result<Answer, Failure> {
     let to = subject(&config.domain).map_err(Failure::other)?;
     let body = serde_json::to_vec(ask).map_err(Failure::other)?;
-    let answer = bus.request(&to, Headers::new(), body.into(), WITHIN).await;
+    let answer = bus.request(&to, Headers::new(), body.into(), within).await;
     let answer = answer.map_err(|e| Failure::other(format!("the broker did not answer: {e}")))?;
     serde_json::from_slice(&answer.payload).map_err(|e| {
         Failure::other(format!(
@@ -338,7 +357,7 @@ fn request(verb: Verb) -> Result<Request, Failure> {
             },
             AuditVerb::Verify => Request::AuditVerify,
         },
-        Verb::Agent { .. } | Verb::Repair { .. } => Request::UserList,
+        Verb::Agent { .. } | Verb::Mapping { .. } | Verb::Repair { .. } => Request::UserList,
     })
 }
 

@@ -1,8 +1,10 @@
 //! What `hyperglot ctl` asks a running broker, on `service.control-<domain>.ask`. Only the installation's own account may publish there.
 
 use crate::{
+    ctl_mapping::{MappingAnswer, MappingAsk},
     engine_room::EngineRoom,
     join::{self, Token},
+    pushes::Pushes,
 };
 use bus::{Bus, BusError, Headers, NatsChild, Request as Question, Subject};
 use guard::authority::admin;
@@ -36,6 +38,8 @@ pub enum Ask {
         /// Its name.
         name: String,
     },
+    /// The mappings in force.
+    Mapping(MappingAsk),
 }
 
 /// An agent, listed.
@@ -63,6 +67,8 @@ pub enum Answer {
     Token(String),
     /// Who has joined.
     Agents(Vec<AgentLine>),
+    /// The mappings in force.
+    Mapping(MappingAnswer),
     /// It is done.
     Done(String),
     /// It was refused, and nothing was changed.
@@ -85,6 +91,8 @@ pub struct CtlDesk {
     pub ids: Arc<dyn Ids>,
     /// The authority's certificate, PEM.
     pub ca: String,
+    /// Takes mappings.
+    pub pushes: Pushes,
 }
 
 /// Where it is asked.
@@ -123,6 +131,7 @@ impl CtlDesk {
         match ask {
             Ask::Admin { by, request } => Answer::Admin(self.room.authority.admin(&by, request).await),
             Ask::AgentToken { name } => self.token(&name).await.map_or_else(Answer::Refused, Answer::Token),
+            Ask::Mapping(ask) => Answer::Mapping(self.pushes.answer(&self.room, ask).await),
             Ask::AgentList => self.agents().await.map_or_else(Answer::Refused, Answer::Agents),
             Ask::AgentRemove { name } => self.remove(&name).await.map_or_else(Answer::Refused, Answer::Done),
         }

@@ -18,6 +18,8 @@ pub fn show(answer: &Answer) -> Result<(), Failure> {
                 say::line(format_args!("{}  joined {}  {heard}", agent.name, json::time(agent.joined_ms)));
             }
         }
+        // Shown where it is asked for.
+        Answer::Mapping(_) => {}
         Answer::Admin(response) => admin(response)?,
     }
     Ok(())

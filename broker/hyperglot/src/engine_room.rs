@@ -8,6 +8,7 @@
 use crate::{
     Failure,
     agent::keep_running,
+    bundles::Library,
     config::Config,
     id_maps::IdMaps,
     identity::{self, ENGINE_KEYS},
@@ -20,13 +21,12 @@ use ::link::{
 };
 use bus::{AgentAccount, Bus, NatsChild};
 use engine::{
-    Engine, Limits,
+    Bundles as _, Engine, Limits,
     authority::Herald,
     bus::{BusAgents, ENGINE, Registry, Serving},
 };
 use guard::{Keys, Public, Signer, Verifier, authority};
 use inventory::{Inventory, Layout, Skeleton, Tasks, View, fleet::Fleet};
-use mapping::Bundle;
 use parking_lot::{Mutex, RwLock};
 use std::{
     collections::HashMap,
@@ -129,11 +129,12 @@ impl EngineRoom {
     pub async fn start(
         config: &Config,
         opened: Opened,
-        bundle: &Arc<Bundle>,
+        library: Arc<Library>,
         bus: &Arc<dyn Bus>,
         clock: Arc<dyn Clock>,
         ids: Arc<dyn Ids>,
     ) -> Result<Arc<EngineRoom>, Failure> {
+        let bundle = library.get("");
         let Opened { store, epoch, members, keys } = opened;
         let kept: Arc<dyn Store> = store.clone();
         let incarnation = clock.now_ms().unsigned_abs();
@@ -167,7 +168,7 @@ impl EngineRoom {
             facts: Arc::new(fleet.clone()),
             // By the name that the fronts' fleet view has: the ids of its fixed folders follow from it.
             view: View::new("fleet", &inventory, Layout::Fleet(Skeleton::default())),
-            bundles: Arc::new(engine::OneBundle(Arc::clone(bundle))),
+            bundles: library,
             authority: engine::authority::Rights::new(Arc::clone(&authority)),
             id_maps: id_maps.clone(),
             agents: ways.clone(),

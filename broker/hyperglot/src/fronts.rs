@@ -18,9 +18,10 @@ use crate::{
 use ::front::{BindError, Limits, Listener, ca::Ca, tls::TlsConfig};
 use ::link::Router;
 use inventory::{IdMap, Inventory, Layout, Skeleton, Tasks, View};
-use mapping::Protocol;
+use mapping::{Bundle, Protocol};
 use parking_lot::Mutex;
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -98,7 +99,7 @@ impl With {
             (_, host) => {
                 let host = host.map(|id| id.uuid.to_string()).unwrap_or_default();
                 let scope = format!("{} {host}:{}", view.name(), agent.name);
-                let forms = agent.bundle.protocol(protocol).map(|p| p.numbered_forms(view.name()));
+                let forms = agent.bundle().protocol(protocol).map(|p| p.numbered_forms(view.name()));
                 let objects = view.inventory().count(Kind::Vm);
                 id_maps::leased(agent, protocol, &scope, &forms.unwrap_or_default(), objects).await
             }
@@ -114,6 +115,8 @@ impl With {
 pub struct Fronts {
     open: Mutex<Vec<Open>>,
     ready: AtomicBool,
+    /// Fronts open, or other mappings come: one at a time.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Fronts {
@@ -165,6 +168,26 @@ impl Fronts {
         }
     }
 
+    /// Has sessions that begin from now on speak by other mappings.
+    pub async fn swap(&self, bundle: &Arc<Bundle>) {
+        let _turn = self.turn.lock().await;
+        for front in &*self.open.lock() {
+            if let Err(error) = front.serving.swap(Arc::clone(bundle)) {
+                let listen = front.serving.addr();
+                tracing::error!(%listen, %error, "a front goes on by the mappings it has");
+            }
+        }
+    }
+
+    /// How many sessions of all fronts speak by each bundle.
+    pub fn bundles(&self) -> BTreeMap<String, usize> {
+        let mut all = BTreeMap::new();
+        for (hash, sessions) in self.open.lock().iter().flat_map(|front| front.serving.bundles()) {
+            *all.entry(hash).or_default() += sessions;
+        }
+        all
+    }
+
     /// Closes all of them, each within `patience`.
     pub async fn drain(&self, patience: Duration) {
         let mut draining = tokio::task::JoinSet::new();
@@ -175,6 +198,7 @@ impl Fronts {
     }
 
     async fn open_one(&self, config: &FrontConfig, layout: Layout, with: &With) -> Result<(), Failure> {
+        let _turn = self.turn.lock().await;
         let agent = &with.agent;
         let word = word(config);
         let side = with.side(config)?;
@@ -195,7 +219,7 @@ impl Fronts {
             Listener::bind(config.listen, tls, with.limits).map_err(|e| cannot_listen("[[front]]", &e))?;
         let listener = listener.observed(with.metrics.front(&name));
         let deps = vsphere::front::Deps {
-            bundle: Arc::clone(&agent.bundle),
+            bundle: agent.bundle(),
             view,
             commands: Arc::clone(&side.router) as Arc<dyn lane::Commands>,
             logins: Arc::clone(&agent.joined.logins) as Arc<dyn guard::Logins>,
@@ -252,7 +276,8 @@ pub fn limits(listeners: usize) -> Limits {
     Limits { connections: usual.connections.min(share.max(16)), ..usual }
 }
 
-fn word(config: &FrontConfig) -> &'static str {
+/// The view that a front shows.
+pub fn word(config: &FrontConfig) -> &'static str {
     match config.view {
         ViewKind::Fleet => "fleet",
         ViewKind::Host => "host",
@@ -262,7 +287,8 @@ fn word(config: &FrontConfig) -> &'static str {
 /// How a front arranges the facts; `None` while its host is not known.
 fn layout(config: &FrontConfig, with: &With) -> Result<Option<Layout>, Failure> {
     let agent = &*with.agent;
-    let protocol = agent.bundle.protocol(&config.protocol).ok_or_else(|| {
+    let bundle = agent.bundle();
+    let protocol = bundle.protocol(&config.protocol).ok_or_else(|| {
         Failure::Mapping(format!(
             "there are no mappings of {}: expected a directory of that name",
             config.protocol

@@ -14,9 +14,11 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod bundles;
 mod config;
 mod ctl;
 mod ctl_desk;
+mod ctl_mapping;
 mod ctl_show;
 mod engine_room;
 mod failpoint;
@@ -32,6 +34,7 @@ mod mapping_cli;
 mod member;
 mod metrics;
 mod publish;
+mod pushes;
 mod run;
 mod say;
 mod sim_role;

@@ -8,6 +8,7 @@
 use crate::{
     Failure,
     agent::{self, Agent, Membership},
+    bundles::{InForce, Shelf},
     config::Config,
     failpoint,
     fronts::{self, Fronts, Side, With},
@@ -37,7 +38,7 @@ pub async fn run(path: Option<PathBuf>, token: Option<String>) -> Result<(), Fai
     let _lock = run::own(&config.data_dir)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let ids: Arc<dyn Ids> = Arc::new(SystemIds);
-    let bundle = run::load(&config)?;
+    let (shelf, loaded) = Shelf::start(&config)?;
     if config.targets.is_empty() {
         config.targets = agent::local_targets()?;
     }
@@ -65,7 +66,8 @@ pub async fn run(path: Option<PathBuf>, token: Option<String>) -> Result<(), Fai
         keys,
         signer: Some(signer),
     };
-    let agent = Agent::start(&config, bundle, Arc::clone(&bus), member, Arc::clone(&clock), ids).await?;
+    let agent =
+        Agent::start(&config, loaded.bundle, Arc::clone(&bus), member, Arc::clone(&clock), ids).await?;
     let host = Side {
         inventory: Arc::clone(&agent.inventory),
         tasks: Arc::clone(&agent.tasks),
@@ -74,6 +76,9 @@ pub async fn run(path: Option<PathBuf>, token: Option<String>) -> Result<(), Fai
     let limits = fronts::limits(config.fronts.len());
     let with = With { agent, host, fleet: None, ca, metrics: Metrics::new(), limits };
     let fronts = Arc::new(Fronts::default());
+    let in_force = InForce::new(&with.agent, &fronts, &config.fronts, None, (shelf, loaded.pack));
+    with.agent.joined.link.taken_by(in_force.clone());
+    let _following = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(in_force.follow()));
     let ended = {
         let verifier = Verifier::new(&me.domain, clock);
         let serving = serve(&config, &me, &with, &fronts, engine_key, verifier);

@@ -1,7 +1,6 @@
 //! What every long-running role begins and ends with.
 
-use crate::{Failure, config::Config, find};
-use mapping::Bundle;
+use crate::Failure;
 use std::{
     fs::{self, File, TryLockError},
     os::unix::fs::DirBuilderExt,
@@ -28,14 +27,6 @@ pub fn own(data_dir: &Path) -> Result<File, Failure> {
         ))),
         Err(TryLockError::Error(e)) => Err(wrong(e)),
     }
-}
-
-/// The mapping files of the configuration.
-pub fn load(config: &Config) -> Result<Arc<Bundle>, Failure> {
-    let dir = find::mappings(config.mappings.as_deref()).map_err(Failure::Other)?;
-    let bundle = Bundle::load(&dir).map_err(|report| Failure::Mapping(format!("{report}")))?;
-    tracing::info!(dir = %dir.display(), hash = bundle.hash, "mappings loaded");
-    Ok(bundle)
 }
 
 /// A store, or why it cannot be used and what to do.

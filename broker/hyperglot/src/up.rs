@@ -10,6 +10,7 @@
 use crate::{
     Failure,
     agent::{self, Agent, Membership, resume},
+    bundles::{InForce, Library, Shelf},
     config::{Config, Front as FrontConfig, ViewKind},
     ctl_desk::CtlDesk,
     engine_room::{EngineRoom, Opened, accounts},
@@ -19,6 +20,7 @@ use crate::{
     link::{Link, advertised},
     logs,
     metrics::Metrics,
+    pushes::Pushes,
     run::{self, PATIENCE, Stop},
     say, status,
     ways::NextDoor,
@@ -51,7 +53,8 @@ pub async fn run(path: Option<PathBuf>, shape: Shape) -> Result<(), Failure> {
     let _lock = run::own(&config.data_dir)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let ids: Arc<dyn Ids> = Arc::new(SystemIds);
-    let bundle = run::load(&config)?;
+    let (shelf, loaded) = Shelf::start(&config)?;
+    let library = Library::new(&loaded);
     match shape {
         Shape::Up if config.targets.is_empty() => config.targets = agent::local_targets()?,
         Shape::Broker if !config.targets.is_empty() => {
@@ -84,7 +87,8 @@ pub async fn run(path: Option<PathBuf>, shape: Shape) -> Result<(), Failure> {
         () = stop.wait() => return Ok(()),
     };
     let room =
-        EngineRoom::start(&config, opened, &bundle, &link.bus, Arc::clone(&clock), Arc::clone(&ids)).await?;
+        EngineRoom::start(&config, opened, library.clone(), &link.bus, Arc::clone(&clock), Arc::clone(&ids))
+            .await?;
     first_admin(&config, &room).await?;
     let member = Membership {
         name: Arc::clone(&name),
@@ -95,13 +99,20 @@ pub async fn run(path: Option<PathBuf>, shape: Shape) -> Result<(), Failure> {
         keys,
         signer: None,
     };
-    let agent = Agent::start(&config, bundle, Arc::clone(&link.bus), member, clock, ids).await?;
+    let agent = Agent::start(&config, loaded.bundle, Arc::clone(&link.bus), member, clock, ids).await?;
     agent.lead(&room.fleet);
     drop(room.ways.own.set((Arc::clone(&name), Arc::clone(&agent.joined.link))));
     let with = with(&config, &room, agent, ca);
     let fronts = Arc::new(Fronts::default());
+    let fleet = Some(Arc::clone(room.fleet.inventory().schema()));
+    let pushes = Pushes {
+        in_force: InForce::new(&with.agent, &fronts, &config.fronts, fleet, (shelf, loaded.pack)),
+        library,
+        fronts: Arc::clone(&fronts),
+        coming: Default::default(),
+    };
     let ended = {
-        let serving = serve(&config, &with, &fronts, &room, &link);
+        let serving = serve(&config, &with, &fronts, &room, &link, pushes);
         tokio::select! {
             ended = serving => ended,
             () = stop.wait() => Ok(()),
@@ -147,6 +158,7 @@ async fn serve(
     fronts: &Arc<Fronts>,
     room: &Arc<EngineRoom>,
     link: &Link,
+    pushes: Pushes,
 ) -> Result<(), Failure> {
     let agent = &with.agent;
     let figures = config.metrics.listen.map(|listen| with.metrics.serve(listen, agent, fronts));
@@ -161,6 +173,7 @@ async fn serve(
         clock: Arc::clone(&agent.clock),
         ids: Arc::clone(&agent.ids),
         ca: with.ca.pem().to_owned(),
+        pushes,
     };
     desk.open(&link.bus).await.map_err(Failure::other)?;
     agent.connect(&config.targets).await?;

@@ -28,7 +28,7 @@ impl Agent {
             config.stats_every = Duration::from_secs(seconds);
         }
         let inventory = Arc::clone(&self.inventory);
-        let driver = libvirt::target::connect(config, &self.bundle, inventory, Arc::clone(&self.clock))
+        let driver = libvirt::target::connect(config, &self.bundle(), inventory, Arc::clone(&self.clock))
             .map_err(|error| match error.is_mapping() {
                 true => Failure::Mapping(error.to_string()),
                 false => Failure::other(error),
