@@ -13,6 +13,7 @@ export HYPERGLOT_BIN HYPERGLOT_NATS_SERVER
 
 include tools/gen/gen.mk
 include broker/store/store.mk
+include tests/simulation/simulation.mk
 
 .PHONY: help
 help: ## List the targets
@@ -41,15 +42,25 @@ demo: setup build ## Real QEMU guests behind a vSphere front, with sessions to c
 	@.venv/bin/python tools/demo/demo.py $(if $(CHECK),--check,)
 
 .PHONY: test
-test: setup build ## Everything: Rust, importers, mapping cases, the real clients
+test: setup build ## Everything: Rust, a simulation, importers, mapping cases, the real clients, faults, attacks
 	cargo test --locked --workspace
 	$(MAKE) gen-test
 	$(MAKE) mappings-check
 	$(MAKE) clients
+	$(MAKE) faults
+	$(MAKE) security
 
 .PHONY: clients
 clients: setup build ## The real clients against real guests
 	.venv/bin/python -m pytest tests/clients $(ARGS)
+
+.PHONY: faults
+faults: setup build ## Processes that die, two management servers, floods
+	.venv/bin/python -m pytest tests/faults $(ARGS)
+
+.PHONY: security
+security: setup build ## Attackers on the bus and at the fronts
+	.venv/bin/python -m pytest tests/security $(ARGS)
 
 .PHONY: mappings-check
 mappings-check: build ## Check the mapping files and run their cases
