@@ -73,6 +73,11 @@ impl OwnFacts {
         self.layers.lock().get(&id)?.get(field).cloned()
     }
 
+    /// The fields that the broker keeps of an object.
+    pub(crate) fn fields(&self, id: ObjectId) -> Vec<Arc<str>> {
+        self.layers.lock().get(&id).map(|layer| layer.keys().cloned().collect()).unwrap_or_default()
+    }
+
     /// Whether the broker keeps a field of an object.
     pub(crate) fn keeps(&self, id: ObjectId, field: &str) -> bool {
         self.layers.lock().get(&id).is_some_and(|layer| layer.contains_key(field))

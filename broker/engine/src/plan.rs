@@ -2,6 +2,10 @@
 //!
 //! A plan is made from the facts as the owner has them. What the broker itself keeps, or arranges, is not the owner's to compare: such
 //! reads are taken out of the read-set, and the [turn](crate::engine::Engine::own_turn) of the object keeps them from changing.
+//!
+//! The fleet's facts may be a moment behind an owner's. So what a guard says of them is for the owner to say, which looks again when it is
+//! the command's turn; the engine refuses only by what is its own word (folders, and fields that the broker keeps), or where nothing can
+//! be planned.
 
 use crate::{
     engine::Engine,
@@ -60,8 +64,13 @@ impl Engine {
         if let Some(why) = self.deps.facts.contested(command.object) {
             return Err(Cause::new(Code::InvalidState, why));
         }
-        self.guarded(command, bundle)?;
-        self.names_are_free(command)?;
+        let guarded = self.guarded(command, bundle);
+        if let Err(cause) = &guarded
+            && self.is_our_word(command, bundle)
+        {
+            return Err(cause.clone());
+        }
+        self.names_are_free(command).map_err(|cause| guarded.clone().err().unwrap_or(cause))?;
         let (command, holder) = if command.object.kind == Kind::Folder {
             let Placed { command, holder, .. } = self.place(command)?;
             (command, holder)
@@ -88,7 +97,9 @@ impl Engine {
         if !effect.needs_engine() {
             return Ok(Prepared { command, holder, plan: None, seen: Some(record) });
         }
-        let mut plan = effect.plan(&command.body, command.object, &record, &Around(facts))?;
+        let plan = effect.plan(&command.body, command.object, &record, &Around(facts));
+        // The words of the protocol that asked say it better than the target's.
+        let mut plan = plan.map_err(|cause| guarded.err().unwrap_or(cause))?;
         plan.bundle = Arc::from(&*bundle.hash);
         self.complete(&command, &mut plan);
         Ok(Prepared { command, holder, plan: Some(plan), seen: Some(record) })
@@ -97,10 +108,30 @@ impl Engine {
     /// What the protocol that asked forbids, in its own words. The owner looks again when it is the command's turn.
     pub(crate) fn guarded(&self, command: &Command, bundle: &str) -> Result<(), Cause> {
         let Some(record) = self.tree.record(command.object) else { return Ok(()) };
+        self.guarded_as(command, bundle, &record)
+    }
+
+    /// Whether a guard that says no says it of what the broker keeps, so that no owner knows better.
+    fn is_our_word(&self, command: &Command, bundle: &str) -> bool {
+        let object = command.object;
+        let Some(record) = self.tree.record(object) else { return true };
+        if object.kind == Kind::Folder {
+            return true;
+        }
+        let mut theirs = Record::clone(&record);
+        for field in self.own.fields(object) {
+            if let Some(slot) = self.schema().slot(object.kind, &field) {
+                theirs.set(slot, Value::Absent);
+            }
+        }
+        self.guarded_as(command, bundle, &theirs).is_ok()
+    }
+
+    fn guarded_as(&self, command: &Command, bundle: &str, record: &Record) -> Result<(), Cause> {
         let bundle = self.deps.bundles.get(bundle);
         let asked = bundle.protocol(&command.origin.protocol);
         let map = asked.and_then(|p| p.command_to(&command.origin.method, &command.verb));
-        map.map_or(Ok(()), |map| map.guard(&command.body, &record, &Around(self.deps.facts.inventory())))
+        map.map_or(Ok(()), |map| map.guard(&command.body, record, &Around(self.deps.facts.inventory())))
     }
 
     /// What only the broker knows of a plan.
