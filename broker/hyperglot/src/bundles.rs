@@ -287,6 +287,8 @@ pub struct InForce {
     started: Pack,
     /// One change at a time; what was tried last.
     turn: Mutex<Option<Loaded>>,
+    /// The bundle of a welcome that could not be used, and why.
+    refused: RwLock<Option<(String, String)>>,
 }
 
 impl std::fmt::Debug for InForce {
@@ -312,6 +314,7 @@ impl InForce {
             shelf,
             started,
             turn: Mutex::default(),
+            refused: RwLock::default(),
         })
     }
 
@@ -325,11 +328,22 @@ impl InForce {
     /// # Errors
     /// Why it could not.
     pub fn check(&self, loaded: &Loaded) -> Result<Left, String> {
-        let bundle = &loaded.bundle;
+        let (at_restart, unseen) = (self.serves(loaded)?, self.shows(&loaded.bundle)?);
+        Ok(Left { unseen, at_restart })
+    }
+
+    /// Whether the inventories of this life can be shown by it: the extension fields that they lack.
+    fn shows(&self, bundle: &Bundle) -> Result<Vec<String>, String> {
         let mut unseen = BTreeSet::new();
         for schema in [Some(self.agent.inventory.schema()), self.fleet.as_ref()].into_iter().flatten() {
             unseen.extend(fits(schema, &bundle.schema)?);
         }
+        Ok(unseen.into_iter().collect())
+    }
+
+    /// Whether it has everything that targets and fronts speak: the protocols whose targets go on reading by the files they started with.
+    fn serves(&self, loaded: &Loaded) -> Result<Vec<String>, String> {
+        let bundle = &loaded.bundle;
         let mut spoken = BTreeSet::new();
         for target in self.agent.owner.targets() {
             if bundle.protocol(target.protocol()).is_none() {
@@ -351,8 +365,7 @@ impl InForce {
             }
         }
         let changed = loaded.pack.changed(&self.started);
-        let at_restart = spoken.intersection(&changed).cloned().collect();
-        Ok(Left { unseen: unseen.into_iter().collect(), at_restart })
+        Ok(spoken.intersection(&changed).cloned().collect())
     }
 
     /// Goes on with a bundle. The same again is fine.
@@ -366,11 +379,7 @@ impl InForce {
 
     async fn put_now(&self, loaded: &Loaded) -> Result<Left, String> {
         let left = self.check(loaded)?;
-        let (shelf, pack) = (self.shelf.clone(), loaded.pack.clone());
-        let kept = tokio::task::spawn_blocking(move || shelf.keep(&pack)).await.map_err(io::Error::other);
-        kept.flatten().map_err(|e| {
-            format!("it cannot be kept in {}: {e}; nothing was changed", self.shelf.dir.display())
-        })?;
+        self.keep(loaded).await?;
         if self.hash() != loaded.bundle.hash {
             let before = self.hash();
             self.agent.swap(&loaded.bundle);
@@ -378,6 +387,25 @@ impl InForce {
             tracing::info!(before, hash = loaded.bundle.hash, "other mappings are in force");
         }
         Ok(left)
+    }
+
+    async fn keep(&self, loaded: &Loaded) -> Result<(), String> {
+        let (shelf, pack) = (self.shelf.clone(), loaded.pack.clone());
+        let kept = tokio::task::spawn_blocking(move || shelf.keep(&pack)).await.map_err(io::Error::other);
+        kept.flatten().map_err(|e| {
+            format!("it cannot be kept in {}: {e}; nothing was changed", self.shelf.dir.display())
+        })
+    }
+
+    /// A bundle is in force that only the inventories of this life stand against: the next one begins with it.
+    async fn keep_for_later(&self, loaded: &Loaded, why: String) -> String {
+        if self.serves(loaded).is_err() || self.shows(&loaded.bundle).is_ok() {
+            return why;
+        }
+        match self.keep(loaded).await {
+            Ok(()) => format!("{why} (they are kept here for the next start)"),
+            Err(kept) => format!("{why}; {kept}"),
+        }
     }
 
     /// Fetches what the engine has, unless it is here.
@@ -403,7 +431,10 @@ impl InForce {
             }
             _ => {
                 *turn = None;
-                self.put_now(&loaded).await.map_err(Unfit::Bad)
+                match self.put_now(&loaded).await {
+                    Ok(left) => Ok(left),
+                    Err(why) => Err(Unfit::Bad(self.keep_for_later(&loaded, why).await)),
+                }
             }
         }
     }
@@ -441,6 +472,7 @@ impl InForce {
                     why,
                     "the mappings in force cannot be used here; this agent keeps its own"
                 );
+                *self.refused.write() = Some((hash.to_owned(), why));
                 false
             }
         }
@@ -459,7 +491,11 @@ enum Unfit {
 impl Takes for InForce {
     async fn told(&self, notice: pb::BundleNotice) -> pb::BundleSaid {
         let done = self.obey(notice.step(), &notice.hash).await;
+        let earlier = || self.refused.read().clone().filter(|(hash, _)| *hash == notice.hash);
         let (left, refused) = match done {
+            Ok(left) if self.hash() != notice.hash && notice.step() == pb::BundleStep::BundleSay => {
+                (left, earlier().map(|(_, why)| why).unwrap_or_default())
+            }
             Ok(left) => (left, String::new()),
             Err(Unfit::Away(why)) => (Left::default(), format!("it could not be fetched: {why}")),
             Err(Unfit::Bad(why)) => (Left::default(), why),
@@ -470,3 +506,6 @@ impl Takes for InForce {
         pb::BundleSaid { hash: self.hash(), refused, unseen: left.unseen, at_restart: left.at_restart }
     }
 }
+
+#[cfg(test)]
+mod tests;

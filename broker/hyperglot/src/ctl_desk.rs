@@ -10,10 +10,13 @@ use bus::{Bus, BusError, Headers, NatsChild, Request as Question, Subject};
 use guard::authority::admin;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 use union::{Clock, Ids};
 
 /// Questions that may wait.
 const QUEUE: usize = 64;
+/// Questions that are answered at a time.
+pub const ASKING: usize = 8;
 
 /// What is asked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -93,6 +96,8 @@ pub struct CtlDesk {
     pub ca: String,
     /// Takes mappings.
     pub pushes: Pushes,
+    /// Questions that may be answered at a time.
+    pub asking: Arc<Semaphore>,
 }
 
 /// Where it is asked.
@@ -102,11 +107,20 @@ pub fn subject(domain: &str) -> Result<Subject, BusError> {
 
 impl CtlDesk {
     /// Answers until the bus closes.
-    pub async fn open(self, bus: &Arc<dyn Bus>) -> Result<(), BusError> {
+    pub async fn open(self: Arc<Self>, bus: &Arc<dyn Bus>) -> Result<(), BusError> {
         let mut questions = bus.serve(&subject(&self.domain)?.into(), QUEUE).await?;
         tokio::spawn(async move {
             while let Some(question) = questions.next().await {
-                self.reply(question).await;
+                let desk = Arc::clone(&self);
+                let answering = async move { desk.reply(question).await };
+                // What waits for agents keeps nobody else waiting.
+                match Arc::clone(&self.asking).try_acquire_owned() {
+                    Ok(room) => drop(tokio::spawn(async move {
+                        answering.await;
+                        drop(room);
+                    })),
+                    Err(_) => answering.await,
+                }
             }
         });
         Ok(())

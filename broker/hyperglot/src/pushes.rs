@@ -5,7 +5,7 @@
 //!                                                                                          └─ all can ─▶ audit ─▶ kept, in force here
 //!          ─▶ every agent is told; who is away takes it from the welcome of its next hello
 //! ```
-//! One push at a time: the desk answers one question after the other.
+//! One push at a time; who comes second is refused.
 
 use crate::{
     bundles::{InForce, Left, Library, Loaded},
@@ -37,6 +37,8 @@ pub struct Pushes {
     pub fronts: Arc<Fronts>,
     /// What has come so far, of which bundle.
     pub coming: Mutex<(String, Vec<u8>)>,
+    /// Held while one is spread.
+    pub turn: tokio::sync::Mutex<()>,
 }
 
 impl Pushes {
@@ -77,6 +79,7 @@ impl Pushes {
     }
 
     async fn push(&self, room: &Arc<EngineRoom>, hash: &str, by: &str) -> Result<Pushed, String> {
+        let _turn = self.turn.try_lock().map_err(|_| "other mappings are being pushed; try again")?;
         let (come, packed) = std::mem::take(&mut *self.coming.lock());
         if come != hash {
             return Err("its files have not come; try again".to_owned());

@@ -12,7 +12,7 @@ use crate::{
     agent::{self, Agent, Membership, resume},
     bundles::{InForce, Library, Shelf},
     config::{Config, Front as FrontConfig, ViewKind},
-    ctl_desk::CtlDesk,
+    ctl_desk::{ASKING, CtlDesk},
     engine_room::{EngineRoom, Opened, accounts},
     failpoint,
     fronts::{self, Fronts, Side, With},
@@ -30,6 +30,7 @@ use ::link::Presence;
 use guard::{Cost, FirstAdmin, Secret, Users};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use store::agents::Member;
+use tokio::sync::Semaphore;
 use union::{
     Clock, Ids,
     clock::{SystemClock, SystemIds},
@@ -110,6 +111,7 @@ pub async fn run(path: Option<PathBuf>, shape: Shape) -> Result<(), Failure> {
         library,
         fronts: Arc::clone(&fronts),
         coming: Default::default(),
+        turn: Default::default(),
     };
     let ended = {
         let serving = serve(&config, &with, &fronts, &room, &link, pushes);
@@ -174,8 +176,9 @@ async fn serve(
         ids: Arc::clone(&agent.ids),
         ca: with.ca.pem().to_owned(),
         pushes,
+        asking: Arc::new(Semaphore::new(ASKING)),
     };
-    desk.open(&link.bus).await.map_err(Failure::other)?;
+    Arc::new(desk).open(&link.bus).await.map_err(Failure::other)?;
     agent.connect(&config.targets).await?;
     agent.recover(&with.host.router).await?;
     if let Some((fleet, _)) = &with.fleet {
