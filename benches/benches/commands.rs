@@ -6,7 +6,8 @@
 //! the disk       an fdatasync of 4 KiB, and a commit of one row of a store, on the disk of the stores
 //! ```
 //! All figures of a table are taken in turn, so that they see the same machine. `added` is what lies between the client and libvirt:
-//! ours less raw. `HYPERGLOT_BIN` is the program; `ROUNDS`, `SECONDS` say how much.
+//! ours less raw. `HYPERGLOT_BIN` is the program; `ROUNDS`, `SECONDS` say how much, `TABLE`
+//! (`latency`, `flight`) which; `TMPDIR` is where the stores are.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::unwrap_used,
@@ -45,9 +46,22 @@ fn number(name: &str, usual: usize) -> usize {
 }
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     println!("load average at the start: {}", rig::load());
-    let rounds = number("ROUNDS", 200);
+    if wanted("latency") {
+        latencies(number("ROUNDS", 200));
+    }
+    if wanted("flight") {
+        flights();
+    }
+    println!("\nload average at the end: {}", rig::load());
+}
+
+fn wanted(table: &str) -> bool {
+    std::env::var("TABLE").map_or(true, |only| only == table)
+}
+
+fn latencies(rounds: usize) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let libvirtd = Libvirtd::start();
     let raw = runtime.block_on(rig::raw(&libvirtd.uri));
     let dom = runtime.block_on(domain(&raw));
@@ -71,6 +85,9 @@ fn main() {
         latency(&runtime, &raw, &dom, port, rounds, dir.path());
         drop(joined);
     }
+}
+
+fn flights() {
     let sim = "[[target]]\nprotocol = \"sim\"\ngenerate = { vms = 1000, hosts = 10 }\n";
     {
         let (dir, port) = (rig::place(), rig::free_port());
@@ -95,7 +112,6 @@ fn main() {
             joined.agent.rss_kib() / 1_024
         );
     }
-    println!("\nload average at the end: {}", rig::load());
 }
 
 async fn domain(raw: &Connection) -> XdrValue {

@@ -44,11 +44,19 @@ impl Vim {
         vim
     }
 
-    /// Logs in.
+    /// Logs in, as soon as there is an engine that answers.
     pub fn login(&mut self, user: &str, password: &str) {
         let manager = self.session_manager.clone();
         let who = format!("<userName>{user}</userName><password>{password}</password>");
-        self.call("Login", "SessionManager", &manager, &who);
+        for _ in 0..10_000 {
+            let (status, answer) = self.ask("Login", "SessionManager", &manager, &who);
+            if status == 200 {
+                return;
+            }
+            assert!(answer.contains("cannot be reached"), "Login: {answer}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("no engine answered a login");
     }
 
     /// Another connection of the same session, with a collector of its own.
@@ -133,6 +141,12 @@ impl Vim {
     }
 
     fn call(&mut self, method: &str, kind: &str, this: &str, arguments: &str) -> String {
+        let (status, answer) = self.ask(method, kind, this, arguments);
+        assert_eq!(status, 200, "{method}: {answer}");
+        answer
+    }
+
+    fn ask(&mut self, method: &str, kind: &str, this: &str, arguments: &str) -> (u16, String) {
         let body = format!(
             "<?xml version=\"1.0\"?><soapenv:Envelope xmlns:soapenv=\"http://schemas.xmlsoap.org/soap/envelope/\" \
              xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\"><soapenv:Body><{method} xmlns=\"urn:vim25\">\
@@ -146,9 +160,7 @@ impl Vim {
             body.len()
         );
         self.stream.get_mut().write_all(request.as_bytes()).expect("the front reads");
-        let (status, answer) = self.answer();
-        assert_eq!(status, 200, "{method}: {answer}");
-        answer
+        self.answer()
     }
 
     fn answer(&mut self) -> (u16, String) {
