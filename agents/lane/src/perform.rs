@@ -243,7 +243,12 @@ async fn perform(work: &Work<'_>, plan: &Arc<Plan>, idempotent: bool, doubt: &mu
         Sent::Unknown { at, error } => {
             let until = run.deadline + owner.limits.settle;
             match sight.step(at, until, || owner.still_runs(run)).await {
-                Look::There(revision) => done(revision, plan),
+                Look::There(revision) if at + 1 >= plan.steps.len() => done(revision, plan),
+                // It was done after all, and there is no time left for the steps behind it.
+                Look::There(_) => {
+                    let cause = late(&command.verb, &error.to_string());
+                    Outcome::Failed(undo::take_back(work.owner, targets, command, plan, at + 1, cause).await)
+                }
                 Look::Missing | Look::Gone if idempotent || command.schema.class == Class::OnceProbed => {
                     let cause = late(&command.verb, &error.to_string());
                     Outcome::Failed(undo::take_back(work.owner, targets, command, plan, at, cause).await)

@@ -157,6 +157,7 @@ impl Metal {
             (other, Some(_)) => return Err(TargetError::Unsupported(other.to_owned())),
         }
         debug_assert!(there || &*call.call == "Create");
+        tracing::debug!(metal = %self.name, call = %call.call, %vm, token, "an effect");
         state.log.push(Effect { call: call.call.to_string(), vm, token });
         Ok(vm)
     }
@@ -266,6 +267,7 @@ impl Target for Bridge {
         if metal.fails(4) {
             return Err(no("it does not feel like it"));
         }
+        tracing::debug!(call = %call.call, metal = metal.name, "called");
         let (sender, answer) = oneshot::channel();
         let (call, lost_request, lost_answer) = (call.clone(), metal.fails(1), metal.fails(2));
         // It goes on when who asked dies.
@@ -312,6 +314,7 @@ impl Target for Bridge {
         _deadline: Instant,
     ) -> Result<Option<bool>, TargetError> {
         self.life.alive().await;
+        tracing::debug!(call = %call.call, so = ?self.metal.is_so(call), "looked at");
         Ok(self.metal.is_so(call))
     }
 }

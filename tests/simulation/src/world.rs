@@ -227,7 +227,7 @@ impl World {
     /// Things go wrong.
     async fn trouble(&self) {
         for metal in &self.metals {
-            metal.set_faults([20, 20, 30, 100, 30]);
+            metal.set_faults([20, 20, 30, 100, 50]);
         }
         self.net.set_faults([15, 15, 20]);
         if self.rng.chance(700) {
