@@ -121,6 +121,12 @@ def hosts(work):
 
 
 @pytest.fixture(scope="session")
+def installation():
+    """For a test that needs one of its own: `installation(directory, targets, hosts)`."""
+    return Domain
+
+
+@pytest.fixture(scope="session")
 def domain(work, hosts):
     """A broker and two agents over the two hosts."""
     targets = {name: runner.libvirt_target(host.uri, name) for name, host in hosts.items()}

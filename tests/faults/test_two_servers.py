@@ -1,0 +1,200 @@
+"""Several management servers and the host's own administrator, at once, on the same few VMs: what all of them were told fits one order."""
+
+import os
+import random
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+import clients
+import lab
+import linear
+import runner
+from linear import OFF, ON, SUSPENDED, NotLinear, Op, State
+from servers import Server, Virsh, morefs, quarrel
+
+EACH = int(os.environ.get("HYPERGLOT_QUARREL", "500"))
+
+
+# --- the checker itself
+
+
+def made_up(seed: int, operations: int = 120) -> list[Op]:
+    """A history as a right system gives it: an order first, then calls and answers around it."""
+    rng, state, history, free = random.Random(seed), State(OFF, "", 64, "vm"), [], {}
+    for n in range(operations):
+        at, client = float(n), f"c{rng.randrange(4)}"
+        what = rng.choice(["on", "off", "suspend", "reset", "annotate", "memory", "read"])
+        told = {"annotate": f"a{n}", "memory": 64 + 32 * rng.randrange(3)}.get(what)
+        op = Op(client, "v", what, told, max(at - rng.uniform(0, 3), free.get(client, -9.0)), at + rng.uniform(0, 0.4))
+        free[client] = op.returned
+        if what == "read":
+            op = replace(op, seen=state)
+        elif (done := linear.effect(state, op)) is None:
+            op = replace(op, fault="MemoryHotPlugNotSupported" if what == "memory" and state.power == ON else "InvalidPowerState")
+        else:
+            state = done
+        history.append(op)
+    return history
+
+
+def test_the_checker_takes_what_can_be_and_refuses_what_cannot():
+    initial = {"v": State(OFF, "", 64, "vm")}
+    broken = 0
+    for seed in range(40):
+        history = made_up(seed)
+        order = linear.judge(history, initial)["v"]
+        assert len(order) == len(history)
+        rng = random.Random(seed)
+        # An answer that nobody can have been given: a read of what was never written.
+        n = rng.choice([i for i, op in enumerate(history) if op.what == "read"])
+        wrong = [*history[:n], replace(history[n], seen=replace(history[n].seen, annotation="never written")), *history[n + 1:]]
+        with pytest.raises(NotLinear):
+            linear.judge(wrong, initial)
+        # A lost effect: an acknowledged change that no later read sees.
+        n = rng.choice([i for i, op in enumerate(history) if op.what == "annotate"])
+        late = max(op.returned for op in history) + 1
+        stale = Op("c9", "v", "read", None, late, late + 1, seen=replace(order[-1][1], annotation=history[n].argument))
+        if any(op.what == "annotate" and op.invoked > history[n].returned for op in history):
+            broken += 1
+            with pytest.raises(NotLinear):
+                linear.judge([*history, stale], initial)
+    assert broken > 10
+
+
+def test_the_checker_knows_overlap_lag_and_losers():
+    initial = {"v": State(OFF)}
+    on, seen_off = Op("a", "v", "on", None, 0, 1), Op("b", "v", "read", None, 2, 3, seen=State(OFF))
+    with pytest.raises(NotLinear):
+        linear.judge([on, seen_off], initial)
+    # A front that follows may be late for another session, but not for the one that acted.
+    linear.judge([on, seen_off], initial, lagging=frozenset("b"))
+    with pytest.raises(NotLinear):
+        linear.judge([on, replace(seen_off, client="a")], initial, lagging=frozenset("a"))
+    # Nor may it go back.
+    seen_on = Op("b", "v", "read", None, 1.2, 1.4, seen=State(ON))
+    with pytest.raises(NotLinear):
+        linear.judge([on, seen_on, seen_off], initial, lagging=frozenset("b"))
+    # Both of two that started it: one of them was told wrong.
+    with pytest.raises(NotLinear):
+        linear.judge([on, replace(on, client="b")], initial)
+    busy = Op("b", "v", "off", None, 0.5, 0.6, fault="TaskInProgress")
+    linear.judge([on, busy], initial)
+    with pytest.raises(NotLinear):
+        linear.judge([on, replace(busy, invoked=1.5, returned=1.6)], initial)
+    with pytest.raises(NotLinear):
+        linear.judge([replace(on, fault="InvalidPowerState")], initial)
+
+
+# --- a simulated host
+
+
+@pytest.fixture(scope="module")
+def simulated(work, installation):
+    """A broker and an agent beside a simulated host on which everything takes a moment, and one on which Suspend never ends."""
+    slow, hung = work / "slow.toml", work / "hung.toml"
+    slow.write_text("[all]\nlatency_ms = [0, 4]\n")
+    hung.write_text("[calls.Suspend]\nhang = 1.0\n")
+    with runner.Sim(work / "quick", 4, 1, "--name", "quick", "--behaviour", str(slow)) as one, \
+            runner.Sim(work / "stuck", 2, 1, "--name", "stuck", "--behaviour", str(hung)) as two:
+        targets = {name: runner.sim_process_target(sim.uri, name) for name, sim in (("quick", one), ("stuck", two))}
+        with installation(work / "two", targets, {name: "host-0000" for name in targets}) as running:
+            yield running
+
+
+def fronts(domain, agent: str, machines: list[str]) -> dict[str, dict[str, str]]:
+    """For both fronts, the machines of an agent (by its uuids) and their references there."""
+    host = {uuid: ref for uuid, ref in morefs(domain.host(agent)).items()}
+    clients.eventually(lambda: set(host) <= set(morefs(domain.fleet)), "the fleet shows all machines of the host")
+    fleet = morefs(domain.fleet)
+    names = dict(zip(machines, sorted(host)))
+    return {"host": {n: host[u] for n, u in names.items()}, "fleet": {n: fleet[u] for n, u in names.items()}}
+
+
+def told(history: list[Op], what: str) -> str:
+    counts = Counter(op.fault or "done" for op in history if not op.reads)
+    return f"{what}: {len(history)} operations, {sum(op.reads for op in history)} of them reads; {dict(counts.most_common())}"
+
+
+def test_two_servers_and_two_fronts_agree_on_one_order(simulated):
+    refs = fronts(simulated, "quick", ["one", "two", "three"])
+    servers = [Server(f"{view}-{n}", simulated.fleet if view == "fleet" else simulated.host("quick"), refs[view])
+               for view in ("fleet", "host") for n in (1, 2)]
+    initial = {vm: servers[2].read(vm) for vm in refs["host"]}
+    power = ["on", "off", "suspend", "reset", "read", "read"]
+    menu = {"one": power, "two": [*power, "annotate", "memory"], "three": [*power, "annotate", "memory", "rename"]}
+    history = quarrel(servers, menu, EACH, seed=3)
+    print(told(history, "simulated"))
+
+    orders = linear.judge(history, initial, lagging=frozenset({"fleet-1", "fleet-2"}))
+    faults = {op.fault for op in history}
+    assert faults <= {None, "TaskInProgress", "InvalidPowerState", "MemoryHotPlugNotSupported", "RequestCanceled"}
+    # They did meet, and they did get something done.
+    assert {None, "TaskInProgress", "InvalidPowerState"} <= faults
+    # In the end everybody sees what the order says.
+    for vm, order in orders.items():
+        last = order[-1][1]
+        for server in servers:
+            clients.eventually(lambda: server.read(vm) == last, f"{server.name} shows {vm} as {last}, not {server.read(vm)}")
+
+
+@pytest.mark.parametrize("view", ["fleet", "host"])
+def test_a_hard_power_off_overtakes_a_hung_suspend(simulated, view):
+    refs = fronts(simulated, "stuck", ["one", "two"])
+    front = simulated.fleet if view == "fleet" else simulated.host("stuck")
+    one, other = (Server(name, front, refs[view]) for name in ("one", "other"))
+    vm = "one" if view == "fleet" else "two"
+    if one.read(vm).power != ON:
+        assert one.perform(vm, "on").fault is None
+    hung = one.begin(vm, "suspend").value()
+    clients.eventually(lambda: one.properties("Task", hung, ("info",)).value("state") == "running", "the suspend runs")
+    # Anything else has to wait its turn.
+    assert other.perform(vm, "reset").fault == "TaskInProgress"
+    assert other.perform(vm, "off").fault is None
+    assert other.read(vm).power == OFF
+    fault, _ = one.end(hung)
+    assert fault == "RequestCanceled"
+    assert one.read(vm).power == OFF
+    # And the lane is free again.
+    assert one.perform(vm, "on").fault is None
+
+
+# --- a real one, with its administrator at work
+
+
+GUESTS = [lab.Guest("ann", memory_mib=64, vcpus=1, boots=False), lab.Guest("bob", memory_mib=64, vcpus=1, boots=False)]
+
+
+@pytest.fixture(scope="module")
+def real(work, installation):
+    with lab.LibvirtHost(work / "lab03", "lab03") as host:
+        host.provision(GUESTS)
+        target = {"lab03": runner.libvirt_target(host.uri, "lab03")}
+        with installation(work / "real", target, {"lab03": "lab03"}) as running:
+            yield running, host
+
+
+def test_two_servers_and_virsh_agree_on_one_order(real):
+    domain, host = real
+    uuids = {guest.name: lab.guest_uuid("lab03", guest.name) for guest in GUESTS}
+    refs = {}
+    for view, front in (("fleet", domain.fleet), ("host", domain.host("lab03"))):
+        clients.eventually(lambda: set(uuids.values()) <= set(morefs(front)), f"the {view} front shows both guests")
+        known = morefs(front)
+        refs[view] = {name: known[uuid] for name, uuid in uuids.items()}
+    servers = [Server(name, domain.fleet if name.startswith("fleet") else domain.host("lab03"), refs[name.split("-")[0]])
+               for name in ("fleet-1", "fleet-2", "host-1")]
+    by_hand = Virsh("virsh", host, {guest.name: guest.name for guest in GUESTS})
+    initial = {vm: servers[2].read(vm) for vm in uuids}
+    menu = {"ann": ["on", "off", "reset", "read"], "bob": ["on", "off", "reset", "annotate", "memory", "read"]}
+    direct = dict.fromkeys(menu, ["start", "destroy", "reset", "domstate"])
+    history = quarrel([*servers, by_hand], menu, 60, seed=5, direct=direct)
+    print(told(history, "libvirt"))
+    # What virsh did reaches the fronts with libvirt's events.
+    orders = linear.judge(history, initial, lagging=frozenset(server.name for server in servers))
+    for vm, order in orders.items():
+        last = order[-1][1]
+        assert (host.state(vm) == "running") == (last.power == ON)
+        for server in servers:
+            clients.eventually(lambda: server.read(vm) == last, f"{server.name} shows {vm} as {last}, not {server.read(vm)}")
