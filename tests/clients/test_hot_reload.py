@@ -217,6 +217,34 @@ def test_an_agent_that_cannot_use_them_keeps_everybody_from_it(domain, work):
     assert in_force(broker) == before and f"agent east  goes by {before[:12]}" in listed, listed
 
 
+def test_what_an_agent_cannot_use_at_once_waits_for_its_next_start(domain, work):
+    broker, agent = domain
+    before = in_force(broker)
+    other = copied(work / "reload3-ext")
+    with open(other / "vsphere" / "protocol.toml", "a") as table:
+        table.write('\n[ext.Vm]\n"zz.rack" = "string"\n')
+    with_field, said = pushed(broker, other)
+    assert "agent east: Vm.ext.zz.rack show nothing until it is started anew" in said
+    # From now on the field is in use at the agent, and not at the broker.
+    agent.stop()
+    agent.start()
+    heard = lambda: f"agent east  goes by {with_field[:12]}" in ctl(broker, "mapping", "list").stdout
+    eventually(heard, "the agent is heard")
+    without = copied(work / "reload3-without")
+    done = ctl(broker, "mapping", "push", str(without))
+    assert done.returncode == 65 and "the agent east refuses it: Vm.ext.zz.rack is in use" in done.stderr, done
+    assert in_force(broker) == with_field != before
+
+    agent.stop()
+    hash_, _ = pushed(broker, without)
+    agent.start()
+    kept = "they are kept here for the next start"
+    eventually(lambda: kept in ctl(broker, "mapping", "list").stdout, "the agent says why it goes by others")
+    agent.stop()
+    agent.start()
+    eventually(lambda: f"agent east  goes by {hash_[:12]}" in ctl(broker, "mapping", "list").stdout, "the agent goes by them")
+
+
 def test_an_agent_that_was_away_takes_them_when_it_is_back(domain, work):
     broker, agent = domain
     agent.stop()
