@@ -186,9 +186,15 @@ fn latency(
         f[4].push(raw_call("DOMAIN_CREATE", vec![]));
         let described = vec![("metadata", text(format!("raw {round}"))), ("flags", XdrValue::Uint(3))];
         f[5].push(raw_call("DOMAIN_SET_METADATA", described));
-        f[6].push(timed(|| vim.power(&vm, false)));
-        f[7].push(timed(|| vim.power(&vm, true)));
+        let powers = [false, true].map(|on| {
+            let took = timed(|| vim.power(&vm, on));
+            vim.tidy();
+            took
+        });
+        f[6].push(powers[0]);
+        f[7].push(powers[1]);
         f[8].push(timed(|| vim.annotate(&vm, &format!("round {round}"))));
+        vim.tidy();
     }
     let labels = [
         "the disk: write and fdatasync of 4 KiB",
@@ -221,7 +227,12 @@ fn throughput(port: u16) {
     vim.login(USER, PASSWORD);
     let vms = vim.vms();
     let mut workers: Vec<(Vim, String)> = Vec::new();
-    for (vm, _) in vms.into_iter().take(FLIGHT) {
+    for (at, (vm, _)) in vms.into_iter().take(FLIGHT).enumerate() {
+        // A session has room for 32 waits.
+        if at % 16 == 0 && at > 0 {
+            vim = Vim::connect(port);
+            vim.login(USER, PASSWORD);
+        }
         workers.push((vim.beside(port), vm));
     }
     // All begin switched off.
@@ -248,6 +259,7 @@ fn throughput(port: u16) {
                             let begin = Instant::now();
                             work(vim, vm, samples.len());
                             samples.push(begin.elapsed());
+                            vim.tidy();
                         }
                         samples
                     })

@@ -102,7 +102,9 @@ fn prepare(dir: &Path) {
     for (at, (vm, _)) in vim.vms().into_iter().take(VMS).enumerate() {
         vim.ensure_off(&vm);
         vim.power(&vm, true);
+        vim.tidy();
         vim.annotate(&vm, &format!("template {at}"));
+        vim.tidy();
     }
     up.stop();
 }

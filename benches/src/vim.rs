@@ -20,6 +20,8 @@ pub struct Vim {
     views: String,
     root: String,
     collector: String,
+    /// The filter of the last command.
+    filter: Option<String>,
 }
 
 impl Vim {
@@ -35,6 +37,7 @@ impl Vim {
             views: String::new(),
             root: String::new(),
             collector: String::new(),
+            filter: None,
         };
         let content = vim.call("RetrieveServiceContent", "ServiceInstance", "ServiceInstance", "");
         vim.session_manager = inner(&content, "sessionManager");
@@ -105,6 +108,7 @@ impl Vim {
         let state = self.call("Fetch", "VirtualMachine", vm, "<prop>runtime.powerState</prop>");
         if !state.contains("poweredOff") {
             self.power(vm, false);
+            self.tidy();
         }
     }
 
@@ -115,7 +119,7 @@ impl Vim {
         self.wait(&inner(&task, "returnval"), "ReconfigVM_Task");
     }
 
-    /// Waits for a task as govc does, all round trips of it.
+    /// Waits for a task as govc does: a filter, and updates until the task has ended.
     fn wait(&mut self, task: &str, method: &str) {
         let collector = self.collector.clone();
         let spec = format!(
@@ -133,7 +137,14 @@ impl Vim {
             assert!(!update.contains(">error<"), "{method}: {}", self.fault_of(task));
             version = inner(&update, "version");
         }
-        self.call("DestroyPropertyFilter", "PropertyFilter", &filter, "");
+        self.filter = Some(filter);
+    }
+
+    /// Gives up what the last command was waited for with.
+    pub fn tidy(&mut self) {
+        if let Some(filter) = self.filter.take() {
+            self.call("DestroyPropertyFilter", "PropertyFilter", &filter, "");
+        }
     }
 
     fn fault_of(&mut self, task: &str) -> String {
