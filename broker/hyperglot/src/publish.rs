@@ -30,7 +30,11 @@ use union::{Kind, ObjectId, Schema};
 
 /// Batches of changes that may wait for the bus.
 const QUEUE: usize = 1_024;
-/// How often new gaps are told.
+/// How often what no target held is looked at again.
+const HELD_EVERY: Duration = Duration::from_millis(100);
+/// Kinds of what targets hold.
+const TARGETS: [Kind; 4] = [Kind::Vm, Kind::Host, Kind::Network, Kind::StoragePool];
+/// How often gaps of the mappings are told.
 const GAPS_EVERY: Duration = Duration::from_secs(2);
 /// How often events are offered again to a bus that does not take them.
 const RETRY: Duration = Duration::from_millis(200);
@@ -127,6 +131,7 @@ impl Publisher {
             feed,
             overflowed: Arc::clone(&overflowed),
             told: HashSet::new(),
+            unheld: HashSet::new(),
             finder,
             steps: Arc::clone(&steps),
         };
@@ -241,13 +246,25 @@ struct Facts {
     overflowed: Arc<AtomicBool>,
     /// What the feed holds.
     told: HashSet<ObjectId>,
+    /// What was told before a target held it: facts of an earlier life, and of a target that is being adopted. Told again when one does,
+    /// because only then others know how it is spoken to.
+    unheld: HashSet<ObjectId>,
     finder: Finder,
     steps: Steps,
 }
 
 impl Facts {
     async fn run(mut self, mut batches: mpsc::Receiver<Vec<Change>>) {
-        while let Some(batch) = batches.recv().await {
+        let mut look = tokio::time::interval(HELD_EVERY);
+        loop {
+            let batch = tokio::select! {
+                batch = batches.recv() => batch,
+                _ = look.tick(), if !self.unheld.is_empty() => {
+                    self.tell_held().await;
+                    continue;
+                }
+            };
+            let Some(batch) = batch else { return };
             if self.overflowed.swap(false, Ordering::AcqRel) {
                 while batches.try_recv().is_ok() {}
                 tracing::warn!("facts change faster than the bus takes them; setting the feed anew");
@@ -267,11 +284,29 @@ impl Facts {
         self.tell(&all).await;
     }
 
+    /// Tells anew what a target has come to hold.
+    async fn tell_held(&mut self) {
+        let held: HashSet<ObjectId> =
+            self.unheld.iter().copied().filter(|id| (self.finder)(*id).is_some()).collect();
+        if !held.is_empty() {
+            let all = self.inventory.everything();
+            let again: Vec<Change> = all.into_iter().filter(|change| held.contains(&change.id)).collect();
+            self.tell(&again).await;
+            self.unheld.retain(|id| !held.contains(id));
+        }
+    }
+
     async fn tell(&mut self, batch: &[Change]) {
         let schema = Arc::clone(self.inventory.schema());
         let mut changes = Vec::with_capacity(batch.len());
         for change in batch {
-            let held = (self.finder)(change.id).unwrap_or_default();
+            let held = (self.finder)(change.id);
+            let waits = held.is_none() && change.new.is_some() && TARGETS.contains(&change.id.kind);
+            match waits {
+                true => self.unheld.insert(change.id),
+                false => self.unheld.remove(&change.id),
+            };
+            let held = held.unwrap_or_default();
             let held = feed::Held { target: &held.0, protocol: &held.1 };
             let (key, bytes) = feed::encode(&schema, change, held);
             changes.push(match bytes {
