@@ -240,7 +240,7 @@ impl EngineRoom {
             engine: self.keys.public(),
             epoch: self.epoch,
             clock: Arc::clone(&self.clock),
-            joined: Arc::new(move |_, members| {
+            joined: Arc::new(move |members: Vec<Member>| {
                 joined.set(&members);
                 admit(server.as_deref(), &members);
             }),
