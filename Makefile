@@ -77,9 +77,17 @@ check: packages ## Formatting, lints, licences and bans, house rules
 	cargo run --quiet --locked -p hyperglot -- mapping check mappings
 
 .PHONY: bench
-bench: setup ## First figures, with vcsim beside them where it can do the same (VMS=10000)
-	cargo bench --locked -p benches
+bench: setup ## Figures: rows, commands, recovery, reads, with libvirt, the disk and vcsim beside them (VMS=10000)
+	cargo build --locked --release -p hyperglot
+	cargo bench --locked -p benches --bench render --bench soap --bench libvirt
+	$(MAKE) bench-commands
 	$(MAKE) bench-inventory
+
+.PHONY: bench-commands
+bench-commands: setup ## Commands from request to client-seen success, 64 in flight, recovery (ROUNDS=200 SECONDS=5 OPEN=10000)
+	cargo build --locked --release -p hyperglot
+	HYPERGLOT_BIN=$(CURDIR)/target/release/hyperglot cargo bench --locked -p benches --bench commands
+	HYPERGLOT_BIN=$(CURDIR)/target/release/hyperglot cargo bench --locked -p benches --bench recovery
 
 .PHONY: bench-inventory
 bench-inventory: setup
