@@ -28,6 +28,7 @@ import runner  # noqa: E402
 DIRECTORY = lab.REPO / ".hyperglot" / "demo"
 FLEET_PORT, HOST_PORT = 18443, 18444
 HOST = "lab01"
+FOLDER = "databases"
 PYVMOMI = Path(__file__).resolve().parent / "session.py"
 
 
@@ -62,6 +63,13 @@ class Sessions:
             if text not in output:
                 self.wrong.append(f"{shown}: expected '{text}' in its output")
         return output
+
+    def described(self, guest: str, text: str) -> None:
+        """libvirt itself, asked directly, has this description of the guest."""
+        said = self.host.virsh("desc", guest).strip()
+        self.say(f"# virsh desc, directly on libvirt: {said}\n")
+        if said != text:
+            self.wrong.append(f"virsh desc {guest}: expected '{text}', found '{said}'")
 
     def agree(self, guest: str, state: str, timeout: float = 60.0) -> None:
         """libvirt itself, asked directly, says the guest is in `state`."""
@@ -138,6 +146,13 @@ def sessions(host: lab.LibvirtHost, hyperglot: runner.Hyperglot, name: str) -> l
     show.run(govc, "ls", "-l", "/", expect=("(Datacenter)",))
     show.run(govc, "find", "/", "-type", "m", expect=("web01", "db01"))
     show.run(govc, "vm.info", "web01", expect=("web01", lab.guest_uuid(HOST, "web01"), "128MB", "1 vCPU(s)", "poweredOn"))
+    show.run(govc, "vm.change", "-vm", "db01", "-c", "2", "-annotation", "changed through hyperglot")
+    show.described("db01", "changed through hyperglot")
+    show.run(govc, "folder.create", f"/Datacenter/vm/{FOLDER}")
+    show.run(govc, "object.mv", "/Datacenter/vm/db01", f"/Datacenter/vm/{FOLDER}", expect=("OK",))
+    show.run(govc, "find", f"/Datacenter/vm/{FOLDER}", "-type", "m", expect=(f"{FOLDER}/db01",))
+    show.run(govc, "object.mv", f"/Datacenter/vm/{FOLDER}/db01", "/Datacenter/vm", expect=("OK",))
+    show.run(govc, "object.destroy", f"/Datacenter/vm/{FOLDER}", expect=("OK",))
     show.run(govc, "vm.power", "-on", "db01", expect=("OK",))
     show.agree("db01", "running")
     show.run(govc, "object.collect", "-s", "vm/db01", "runtime.powerState", expect=("poweredOn",))
