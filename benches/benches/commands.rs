@@ -169,6 +169,7 @@ fn latency(
     let mut vim = Vim::connect(port);
     vim.login(USER, PASSWORD);
     let (vm, _) = vim.vms().into_iter().find(|(_, name)| name == "test").expect("the test driver's VM");
+    vim.changeable(&vm);
     let mut disk = Disk::on(dir);
     let raw_call = |procedure: &str, more: Vec<(&str, XdrValue)>| {
         std::thread::sleep(PAUSE);
@@ -239,6 +240,7 @@ fn throughput(port: u16) {
     for (vim, vm) in &mut workers {
         vim.ensure_off(vm);
     }
+    workers[0].0.changeable(&workers[0].1);
     type Work = fn(&mut Vim, &str, usize);
     let tables: [(&str, Work); 2] = [
         ("PowerOnVM_Task and PowerOffVM_Task in turn (local)", |vim, vm, n| vim.power(vm, n % 2 == 0)),

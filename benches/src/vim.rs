@@ -119,25 +119,54 @@ impl Vim {
         self.wait(&inner(&task, "returnval"), "ReconfigVM_Task");
     }
 
-    /// Waits for a task as govc does: a filter, and updates until the task has ended.
+    /// Waits until a VM can be changed: an agent that has just joined is served before the engine knows all of its facts. What was said
+    /// until then is printed.
+    pub fn changeable(&mut self, vm: &str) {
+        for _ in 0..100 {
+            let task = self.call(
+                "ReconfigVM_Task",
+                "VirtualMachine",
+                vm,
+                "<spec><annotation>first</annotation></spec>",
+            );
+            let ended = self.end_of(&inner(&task, "returnval"));
+            self.tidy();
+            match ended {
+                Ok(()) => return,
+                Err(fault) => println!("not changeable yet: {}", inner(&fault, "localizedMessage")),
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("the VM cannot be changed");
+    }
+
     fn wait(&mut self, task: &str, method: &str) {
+        if let Err(fault) = self.end_of(task) {
+            panic!("{method}: {fault}");
+        }
+    }
+
+    /// Waits for a task as govc does: a filter, and updates until the task has ended.
+    fn end_of(&mut self, task: &str) -> Result<(), String> {
         let collector = self.collector.clone();
         let spec = format!(
             "<spec><propSet><type>Task</type><pathSet>info.state</pathSet></propSet><objectSet><obj type=\"Task\">{task}</obj></objectSet></spec>\
              <partialUpdates>false</partialUpdates>"
         );
-        let filter = inner(&self.call("CreateFilter", "PropertyCollector", &collector, &spec), "returnval");
+        let made = self.call("CreateFilter", "PropertyCollector", &collector, &spec);
+        self.filter = Some(inner(&made, "returnval"));
         let mut version = String::new();
         loop {
             let at = format!("<version>{version}</version>");
             let update = self.call("WaitForUpdatesEx", "PropertyCollector", &collector, &at);
             if update.contains(">success<") {
-                break;
+                return Ok(());
             }
-            assert!(!update.contains(">error<"), "{method}: {}", self.fault_of(task));
+            if update.contains(">error<") {
+                return Err(self.call("Fetch", "Task", task, "<prop>info</prop>"));
+            }
             version = inner(&update, "version");
         }
-        self.filter = Some(filter);
     }
 
     /// Gives up what the last command was waited for with.
@@ -145,10 +174,6 @@ impl Vim {
         if let Some(filter) = self.filter.take() {
             self.call("DestroyPropertyFilter", "PropertyFilter", &filter, "");
         }
-    }
-
-    fn fault_of(&mut self, task: &str) -> String {
-        self.call("Fetch", "Task", task, "<prop>info</prop>")
     }
 
     fn call(&mut self, method: &str, kind: &str, this: &str, arguments: &str) -> String {
