@@ -240,7 +240,8 @@ fn throughput(port: u16) {
     for (vim, vm) in &mut workers {
         vim.ensure_off(vm);
     }
-    workers[0].0.changeable(&workers[0].1);
+    let (first, its) = &mut workers[0];
+    first.changeable(its);
     type Work = fn(&mut Vim, &str, usize);
     let tables: [(&str, Work); 2] = [
         ("PowerOnVM_Task and PowerOffVM_Task in turn (local)", |vim, vm, n| vim.power(vm, n % 2 == 0)),
