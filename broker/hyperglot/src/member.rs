@@ -127,6 +127,8 @@ async fn serve(
     let bus = &agent.bus;
     let door = Arc::clone(&agent.joined.link);
     agent.connect(&config.targets).await?;
+    // The commands of an earlier life take their lanes before the engine can send others.
+    agent.recover(&with.host.router).await?;
     let _serving = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(answer_engine(
         Arc::clone(bus),
         me.clone(),
@@ -146,7 +148,6 @@ async fn serve(
             tracing::error!(error = %e, "what the broker says of machines is not shown here");
         }
     }));
-    agent.recover(&with.host.router).await?;
     agent.first_facts().await;
     let late = fronts.open(&config.fronts, with).await?;
     announce(agent, fronts, &late);

@@ -186,7 +186,8 @@ async fn serve(
     }
     if config.targets.is_empty() {
         say::notice("the engine is ready; agents join with a token of `hyperglot ctl agent token NAME`");
-    } else {
+    } else if room.fleet.inventory().count(union::Kind::Host) == 0 {
+        // At the first start nothing is known yet; later what was known last is shown until the hypervisors answer.
         agent.first_facts().await;
     }
     let late = fronts.open(&config.fronts, with).await?;

@@ -15,7 +15,7 @@ pub const SHORT: Duration = Duration::from_millis(100);
 
 pub enum Bed {
     Memory(MemoryHub),
-    Nats { child: NatsChild, _dir: tempfile::TempDir },
+    Nats { child: Box<NatsChild>, _dir: tempfile::TempDir },
 }
 
 impl Bed {
