@@ -77,7 +77,15 @@ class Vim:
 
     def retrieve(self, view, paths):
         spec = self.spec(view, paths)
-        return self.call(f'<RetrievePropertiesEx xmlns="urn:vim25"><_this type="PropertyCollector">{self.pc}</_this><specSet>{spec}</specSet><options></options></RetrievePropertiesEx>')
+        this = f'<_this type="PropertyCollector">{self.pc}</_this>'
+        data = self.call(f'<RetrievePropertiesEx xmlns="urn:vim25">{this}<specSet>{spec}</specSet><options></options></RetrievePropertiesEx>')
+        parts = [data]
+        # A large answer comes in parts; all of them are asked for.
+        while token := re.search(rb"<token>([^<]*)</token>", data[:2000] + data[-2000:]):
+            token = token.group(1).decode()
+            data = self.call(f'<ContinueRetrievePropertiesEx xmlns="urn:vim25">{this}<token>{token}</token></ContinueRetrievePropertiesEx>')
+            parts.append(data)
+        return b"".join(parts)
 
     def fetch(self, vm, prop):
         return self.call(f'<Fetch xmlns="urn:vim25"><_this type="VirtualMachine">{vm}</_this><prop>{prop}</prop></Fetch>')
