@@ -27,7 +27,7 @@ impl Bed {
         let dir = tempfile::tempdir().unwrap();
         let config = ChildConfig::new(dir.path(), 0);
         match NatsChild::start(&config, &SystemIds).await {
-            Ok(child) => Bed::Nats { child, _dir: dir },
+            Ok(child) => Bed::Nats { child: Box::new(child), _dir: dir },
             Err(error) => panic!("{error}"),
         }
     }
