@@ -12,6 +12,7 @@ from pyVmomi import vim, vmodl
 
 import clients
 import lab
+from conftest import GUESTS
 from clients import Session, eventually
 
 
@@ -92,6 +93,20 @@ def test_the_fleet_commands_machines_of_both_hosts(domain, hosts):
             assert hosts[host].state(guest) == "running"
             session.perform(session.vm(guest).PowerOffVM_Task())
             assert hosts[host].state(guest) == "shut off"
+
+
+def test_virsh_manages_each_host_through_its_agent(domain, hosts, work):
+    for name, guest in (("lab01", "db01"), ("lab02", "db02")):
+        off(hosts[name], guest)
+        shown(domain.host(name), guest, "poweredOff")
+        directory = work / f"esx-{name}"
+        directory.mkdir(exist_ok=True)
+        virsh = clients.VirshEsx(domain.host(name), directory)
+        assert {line for line in virsh("list", "--all", "--name").split()} == {g.name for g in GUESTS[name]}
+        virsh("start", guest)
+        assert hosts[name].state(guest) == "running"
+        virsh("destroy", guest)
+        assert hosts[name].state(guest) == "shut off"
 
 
 def test_without_the_bus_a_host_goes_on_and_its_audit_comes_later(domain, hosts):
