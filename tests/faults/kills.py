@@ -79,7 +79,7 @@ class Client(soap.Client):
 
     @property
     def root(self) -> str:
-        return "group-d1"
+        return "ha-folder-root" if self.front.view == "host" else "group-d1"
 
 
 @dataclass
@@ -94,13 +94,13 @@ class Told:
 class Place:
     """An installation, its client, and what it dies of. `split`: a broker and an agent instead of `up`."""
 
-    def __init__(self, directory: Path, target: str, split: bool = False, mappings: Path | None = None):
+    def __init__(self, directory: Path, target: str, split: bool = False, mappings: Path | None = None, host: str | None = None):
         self.directory = directory
         self.front = runner.Front("fleet", runner.free_port())
         self.split = split
         if split:
             self.broker = runner.Broker(directory / "broker", [self.front], mappings)
-            self.agent = runner.Agent(directory / "agent", [target], [], mappings)
+            self.agent = runner.Agent(directory / "agent", [target], [runner.Front("host", runner.free_port(), host=host)] if host else [], mappings)
             self.processes = {"broker": self.broker, "agent": self.agent}
         else:
             self.broker = runner.Hyperglot(directory / "up", [target], [self.front], mappings)
@@ -150,11 +150,19 @@ class Place:
     def revive(self) -> None:
         """Starts again who died, unarmed."""
         self.disarm()
-        for name in self.dead():
+        died = self.dead()
+        for name in died:
             self.processes[name].process = None
             self.processes[name].start()
         self.client.close()
         self.broker.wait_fronts()
+        if self.split and died:
+            eventually(self.heard, "the broker hears its agent", 30, pause=0.2)
+
+    def heard(self) -> bool:
+        """Whether the agent's life of now has come up at the broker."""
+        lines = self.ctl("agent", "list").splitlines()
+        return any(line.startswith("agent ") and "  heard " in line and "LOST" not in line for line in lines)
 
     def reached_by(self, name: str) -> list[str]:
         path = self.reached(name)

@@ -41,17 +41,20 @@ def both(stage: Stage) -> Deed:
     def effect(scene: Scene) -> int:
         renamed = stage.done(scene, "RenameVm")
         described = stage.done(scene, "Reconfigure")
-        # Taken back: there and back again.
-        assert renamed <= 1 and described <= 2, (renamed, described)
+        # Taken back: there and back again, after what was there before.
+        assert renamed <= 1 and described <= 3, (renamed, described)
         shown = (scene.client.text(scene.vm, "name"), scene.client.text(scene.vm, "config.annotation"))
         if shown == (f"renamed-{scene.name}", "two steps"):
             return 1
-        clients.eventually(lambda: scene.client.text(scene.vm, "config.annotation") != "two steps", "half of it is taken back")
+        clients.eventually(lambda: scene.client.text(scene.vm, "config.annotation") == "before", "half of it is taken back")
         return 0
 
     def ask(scene: Scene):
         return scene.client.call("ReconfigVM_Task", scene.vm, SPEC.format(name=scene.name))
-    return Deed("both", "Reconfigure", ask, effect, power="poweredOff")
+
+    def prepare(scene: Scene) -> None:
+        scene.perform("ReconfigVM_Task", scene.vm, "<spec><annotation>before</annotation></spec>")
+    return Deed("both", "Reconfigure", ask, effect, power="poweredOff", prepare=prepare, mark=lambda scene: f"renamed-{scene.name}")
 
 
 def dies(stage: Stage, deed: Deed, again: str | None = None, **who: str) -> Scene:

@@ -16,7 +16,7 @@ from kills import VM, Deed, Place, Scene, Trial
 CALLS = ["lane.intent-durable", "lane.call-sent", "lane.call-answered", "lane.effect-seen", "link.outcome-durable"]
 ENGINES = ["engine.intent-durable", "lane.call-sent", "lane.call-answered", "link.performed", "engine.outcome-durable"]
 WAYS = {
-    "power-on": CALLS, "power-off": CALLS, "reconfigure": ENGINES, "rename": ENGINES, "create": ENGINES, "destroy": ENGINES,
+    "power-on": CALLS, "power-off": CALLS, "rename": CALLS, "reconfigure": ENGINES, "create": ENGINES, "destroy": ENGINES,
 }
 CASES = [(deed, point) for deed, way in WAYS.items() for point in way]
 STARTED = "-name guest="

@@ -28,12 +28,12 @@ OWNER = ["link.perform-checked", "link.performed"]
 PLANNED = SENT + ENGINE + OWNER + LANE + KEPT
 # The points on each command's way when one process does everything.
 WAYS = {
-    **dict.fromkeys(("power-on", "power-off", "suspend", "reset"), LANE + KEPT + ["link.handed"]),
-    **dict.fromkeys(("reconfigure", "rename", "destroy"), PLANNED),
+    **dict.fromkeys(("power-on", "power-off", "suspend", "reset", "rename"), LANE + KEPT + ["link.handed"]),
+    **dict.fromkeys(("reconfigure", "destroy"), PLANNED),
     **dict.fromkeys(("settings", "create"), PLANNED + OWNED),
     "template": SENT + ENGINE + OWNED + OWNER + ["lane.turn-come", "lane.before-ended"],
     **dict.fromkeys(("folder-create", "folder-rename", "folder-move", "folder-destroy"),
-                    SENT + ["engine.submitted", "engine.intent-durable", "engine.outcome-durable", "engine.before-answer"] + OWNED),
+                    SENT + ["engine.submitted", "engine.outcome-durable", "engine.before-answer"] + OWNED),
 }
 # With a broker and an agent: who dies where.
 BROKER, AGENT = SENT + ENGINE, OWNER + LANE + KEPT
@@ -88,7 +88,7 @@ class Stage:
         """How often the hypervisor did this to the object."""
         def its(line: list[str]) -> bool:
             if call == "CreateVm":
-                return f"name={scene.name}" in (line[3].split(" ") if len(line) > 3 else [])
+                return f"name={scene.name}" in (line[3].split(",") if len(line) > 3 else [])
             return line[2] == f"vm:{scene.uuid}"
         return sum(line[1] == call and its(line) for line in lines(self.sim.effects))
 

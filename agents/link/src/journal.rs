@@ -135,6 +135,16 @@ impl Journal {
         }
     }
 
+    /// Whether a command in the journal came from the engine.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn is_engines(&self, id: CommandId) -> Result<bool, Cause> {
+        let entry = self.rows.get(id).await.map_err(|e| unwritten(&e))?;
+        let body = entry.map(|entry| Body::decode(entry.intent.body.0.as_slice()).unwrap_or_default());
+        Ok(body.is_some_and(|body| body.from_engine))
+    }
+
     /// What is known of a command that is not in the lanes: its outcome, or `None` inside while it is open, as it is after an unknown outcome.
     ///
     /// # Errors

@@ -254,6 +254,15 @@ impl Router {
         Ok(ticket)
     }
 
+    /// Whether a command of an earlier life came to the lanes from the engine.
+    async fn is_engines(&self, command: CommandId) -> bool {
+        let Some(journal) = self.journal.get() else { return false };
+        journal.is_engines(command).await.unwrap_or_else(|cause| {
+            tracing::error!(%command, %cause, "whose a command of an earlier life is cannot be read");
+            false
+        })
+    }
+
     /// What this agent itself knows of a command of an earlier life.
     async fn earlier(&self, command: CommandId) -> Earlier {
         match self.owner.as_ref().and_then(|owner| owner.outcome(command)) {

@@ -20,7 +20,8 @@ pub(crate) enum Answer {
 }
 
 impl Engine {
-    /// Sends a command to its owner and waits for its end, until a while after its deadline.
+    /// Sends a command to its owner and waits for its end, until a while after its deadline, or until the owner lives anew: the life that
+    /// was asked does not answer any more.
     pub(crate) async fn perform(&self, prepared: &Prepared, bundle: &str, target_epoch: u64) -> Answer {
         let (command, holder) = (&prepared.command, &prepared.holder);
         let grant = match self.deps.authority.grant(&command.session, &holder.agent).await {
@@ -36,7 +37,23 @@ impl Engine {
         };
         let within = self.left(command.deadline_ms) + self.deps.limits.question;
         let body = Bytes::from(perform.encode_to_vec());
-        match self.deps.agents.ask(&holder.agent, "perform", body, within).await {
+        let mut arrivals = self.arrivals.subscribe();
+        let asked = self.life_of(&holder.agent);
+        let reborn = async {
+            // Never closed.
+            while arrivals.changed().await.is_ok() {
+                if asked.is_some() && self.life_of(&holder.agent) != asked {
+                    return;
+                }
+            }
+            std::future::pending().await
+        };
+        let answer = tokio::select! {
+            biased;
+            answer = self.deps.agents.ask(&holder.agent, "perform", body, within) => answer,
+            () = reborn => return Answer::Lost,
+        };
+        match answer {
             Ok(reply) => match self.read_outcome(&reply) {
                 Some(Outcome::Unknown { .. }) | None => Answer::Lost,
                 Some(outcome) => Answer::Ended(outcome),
@@ -44,6 +61,10 @@ impl Engine {
             Err(AgentError::TimedOut) => Answer::Lost,
             Err(error) => Answer::NotSent(error.cause(&holder.agent)),
         }
+    }
+
+    fn life_of(&self, agent: &str) -> Option<u64> {
+        self.known.lock().get(agent).map(|known| known.incarnation)
     }
 
     pub(crate) fn read_outcome(&self, reply: &[u8]) -> Option<Outcome> {

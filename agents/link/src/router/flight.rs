@@ -42,6 +42,8 @@ impl Flight {
         let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
         let last = Instant::now() + left + limits::SETTLE;
         let outcome = match submission {
+            // The lanes know what became of the calls, the engine what became of the command.
+            None if router.is_engines(self.command).await => self.settle(router, last).await,
             None => match router.earlier(self.command).await {
                 Earlier::Ended(outcome) => outcome,
                 Earlier::Open => {
