@@ -1,0 +1,198 @@
+"""Far more than can be done, for a minute: what is too much is refused in the protocol's words, everything asked is answered, every task ends,
+the audit is whole, and memory grows by what is kept of each command and by nothing else.
+
+`HYPERGLOT_FLOOD_S` shortens the minute. The agent has the design's bar. The engine's (256 MiB) is printed beside what was measured and not
+asserted: what it keeps of each command for a day counts against it, so a long enough flood goes beyond it."""
+
+import asyncio
+import os
+import re
+import ssl
+import time
+from collections import Counter
+
+import pytest
+from pyVmomi import vim
+
+import clients
+import runner
+import soap
+
+SECONDS = float(os.environ.get("HYPERGLOT_FLOOD_S", "60"))
+VMS = 1_000
+# Connections that ask as fast as they are answered; a few VMs, so that most commands meet another.
+CONNECTIONS, TARGETED = 96, 24
+ENGINE_MIB, AGENT_MIB = 256, 128
+# What the engine may keep of a command, and what its store's cache and its buffers may take, once.
+KEPT_KIB, ONCE_MIB = 20, 56
+
+
+@pytest.fixture(scope="module")
+def crowded(work, installation):
+    slow = work / "flooded.toml"
+    slow.write_text("[all]\nlatency_ms = [20, 60]\n")
+    with runner.Sim(work / "crowd", VMS, 4, "--name", "crowd", "--behaviour", str(slow)) as sim:
+        targets = {"crowd": runner.sim_process_target(sim.uri, "crowd")}
+        with installation(work / "flood", targets, {"crowd": "host-0000"}) as running:
+            with clients.Session(running.fleet) as session:
+                clients.eventually(lambda: len(session.objects(vim.VirtualMachine)) == VMS, "all VMs are shown")
+            yield running
+
+
+class Asker:
+    """One connection; every request is answered before the next."""
+
+    def __init__(self, front: runner.Front, cookie: str):
+        self.front, self.cookie = front, cookie
+
+    async def __aenter__(self) -> "Asker":
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        # A front that has enough handshakes under way closes the next connection; a client comes again.
+        for wait in (0.2, 0.5, 1.0, 2.0, None):
+            try:
+                self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.front.port, ssl=context)
+                break
+            except ConnectionError:
+                if wait is None:
+                    raise
+                await asyncio.sleep(wait)
+        return self
+
+    async def __aexit__(self, *_) -> None:
+        self.writer.close()
+
+    async def ask(self, body: bytes) -> tuple[int, bytes]:
+        head = (f"POST /sdk HTTP/1.1\r\nHost: {self.front.address}\r\nContent-Type: text/xml\r\nSOAPAction: urn:vim25/8.0.3.0\r\n"
+                f"Cookie: {self.cookie}\r\nContent-Length: {len(body)}\r\n\r\n")
+        self.writer.write(head.encode() + body)
+        header = await self.reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: (\d+)", header)
+        assert length, header
+        return int(header.split()[1]), await self.reader.readexactly(int(length[1]))
+
+
+def requests(machine: str, n: int) -> bytes:
+    method, more = [("PowerOnVM_Task", ""), ("ReconfigVM_Task", f"<spec><annotation>flood {n}</annotation></spec>"), ("SuspendVM_Task", ""),
+                    ("ReconfigVM_Task", f"<spec><annotation>flood {n}</annotation></spec>")][n % 4]
+    return soap.envelope(soap.call(method, ("VirtualMachine", machine), more))
+
+
+async def flood(front: runner.Front, cookie: str, machines: list[str], until: float) -> tuple[Counter, list[str], list[float]]:
+    answers, tasks, took = Counter(), [], []
+
+    async def one(n: int):
+        async with Asker(front, cookie) as asker:
+            while time.monotonic() < until:
+                n += CONNECTIONS
+                began = time.monotonic()
+                answers["asked"] += 1
+                status, body = await asker.ask(requests(machines[n % len(machines)], n // len(machines)))
+                took.append(time.monotonic() - began)
+                answers["answered"] += 1
+                task = re.search(rb'<returnval type="Task">([^<]+)<', body)
+                if status == 200 and task:
+                    tasks.append(task[1].decode())
+                else:
+                    fault = re.search(rb'xsi:type="(\w+)"', body.partition(b"<detail>")[2])
+                    answers[fault[1].decode() if fault else f"status {status}"] += 1
+    await asyncio.gather(*(one(n) for n in range(CONNECTIONS)))
+    return answers, tasks, took
+
+
+async def storm(url: str, until: float) -> Counter:
+    """A flood of commands on the bus, from somebody with no right to any: unsigned, as fast as they are refused."""
+    import nats
+    bus = await nats.connect(url["url"], user=url["user"], password=url["password"])
+    counts = Counter()
+
+    async def one():
+        while time.monotonic() < until:
+            counts["asked"] += 1
+            reply = await bus.request("cmd.default.vm.PowerOn", b"\xff" * 512, timeout=30)
+            counts["answered" if reply.data else "empty"] += 1
+    await asyncio.gather(*(one() for _ in range(64)))
+    await bus.close()
+    return counts
+
+
+def rss(domain) -> dict[str, float]:
+    return {"engine": domain.broker.rss_kib() / 1024, "agent": domain.agents["crowd"].rss_kib() / 1024}
+
+
+def quantile(values: list[float], at: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * at))]
+
+
+def ends(client: soap.Client, tasks: list[str]) -> Counter:
+    """How tasks ended; each is asked for until it has."""
+    counts, open_ = Counter(), list(tasks)
+    deadline = time.monotonic() + 60
+    while open_:
+        assert time.monotonic() < deadline, f"{len(open_)} tasks never ended, for example {open_[:3]}"
+        still = []
+        for at in range(0, len(open_), 200):
+            some = open_[at:at + 200]
+            objects = "".join(f'<objectSet><obj type="Task">{task}</obj></objectSet>' for task in some)
+            reply = client.call("RetrieveProperties", client.collector,
+                                f"<specSet><propSet><type>Task</type><pathSet>info</pathSet></propSet>{objects}</specSet>")
+            for item in reply.values("returnval"):
+                state = item.findtext(f".//{soap.VIM}state")
+                if state in ("queued", "running"):
+                    still.append(item.findtext(f"{soap.VIM}obj"))
+                    continue
+                fault = item.find(f".//{soap.VIM}fault")
+                counts[state if fault is None else (fault.get(soap.XSI_TYPE) or "").rpartition(":")[2]] += 1
+        open_ = still
+        time.sleep(0.2)
+    return counts
+
+
+@pytest.mark.timeout(280)
+def test_a_flood_is_refused_in_good_order_and_leaves_nothing_behind(crowded):
+    client = soap.Client(crowded.fleet)
+    assert client.login().status == 200
+    with clients.Session(crowded.fleet) as session:
+        machines = sorted(vm._moId for vm in session.objects(vim.VirtualMachine))[:TARGETED]
+
+    async def both(seconds: float):
+        until = time.monotonic() + seconds
+        flooding = asyncio.create_task(flood(crowded.fleet, client.cookie, machines, until))
+        storming = asyncio.create_task(storm(crowded.own_bus(), until))
+        seen = []
+        while not (flooding.done() and storming.done()):
+            seen.append(rss(crowded))
+            await asyncio.sleep(0.5)
+        return await flooding, await storming, seen
+
+    # What is built once (buffers, caches, connections) is built before memory is compared.
+    first, _, _ = asyncio.run(both(max(3.0, SECONDS / 10)))
+    ends(client, first[1])
+    calm = rss(crowded)
+    (answers, tasks, took), stormed, seen = asyncio.run(both(SECONDS))
+    ended = ends(client, tasks)
+    peak = {name: max(one[name] for one in seen) for name in calm}
+    done = ended["success"]
+    print(f"\nflood: {SECONDS:.0f} s, {CONNECTIONS} connections, {dict(answers)}; tasks {len(tasks)}: {dict(ended)}; done {done / SECONDS:.0f}/s, "
+          f"offered {answers['asked'] / SECONDS:.0f}/s; answer p50 {quantile(took, 0.5) * 1000:.1f} ms, p99 {quantile(took, 0.99) * 1000:.1f} ms; "
+          f"on the bus {dict(stormed)}; RSS MiB before {calm}, at most {peak}, "
+          f"bars engine {ENGINE_MIB}, agent {AGENT_MIB}; binary {runner.BINARY}")
+    # Nothing is silent: an answer for each request, an end for each task, in the protocol's words.
+    assert answers["asked"] == answers["answered"] == len(tasks) + sum(n for what, n in answers.items() if what not in ("asked", "answered"))
+    assert stormed["asked"] == stormed["answered"] > 0
+    native = {"success", "TaskInProgress", "InvalidPowerState", "RequestCanceled"}
+    assert set(ended) <= native, ended
+    assert {what for what in answers if what not in ("asked", "answered")} <= native, answers
+    assert ended["TaskInProgress"] + answers["TaskInProgress"] > done
+    # It is within its bounds.
+    assert peak["agent"] <= AGENT_MIB, peak
+    assert peak["engine"] - calm["engine"] <= ONCE_MIB + len(tasks) * KEPT_KIB / 1024, (calm, peak)
+    # What was done is in the audit, whole.
+    assert re.search(r"whole: (\d+) entries", crowded.ctl("audit", "verify"))
+    # Then it is quiet: everything works at once, and memory grows no more.
+    with clients.Session(crowded.fleet) as session:
+        machine = session.vm("vm-00999")
+        session.perform(machine.ReconfigVM_Task(vim.vm.ConfigSpec(annotation="afterwards")))
+    after = rss(crowded)
+    assert all(after[name] <= peak[name] * 1.1 for name in peak), (peak, after)
+    client.close()
