@@ -48,7 +48,7 @@ struct Case {
 
 const CASES: &[Case] = &[
     Case { label: "none open", verb: "", engine: false, agent: false },
-    Case { label: "local power commands, in the agent's journal", verb: "Power", engine: false, agent: true },
+    Case { label: "local PowerOn, in the agent's journal", verb: "PowerOn", engine: false, agent: true },
     Case { label: "changes, in the engine's journal only", verb: "Reconfigure", engine: true, agent: false },
     Case { label: "changes, in both journals", verb: "Reconfigure", engine: true, agent: true },
 ];
