@@ -151,18 +151,15 @@ class Place:
         """Starts again who died, unarmed."""
         self.disarm()
         died = self.dead()
+        before = self.agent.log.stat().st_size if self.split else 0
         for name in died:
             self.processes[name].process = None
             self.processes[name].start()
         self.client.close()
         self.broker.wait_fronts()
         if self.split and died:
-            eventually(self.heard, "the broker hears its agent", 30, pause=0.2)
-
-    def heard(self) -> bool:
-        """Whether the agent's life of now has come up at the broker."""
-        lines = self.ctl("agent", "list").splitlines()
-        return any(line.startswith("agent ") and "  heard " in line and "LOST" not in line for line in lines)
+            # Each life of one of them is told the other anew.
+            eventually(lambda: b"the engine is there" in self.agent.log.read_bytes()[before:], "the agent is in touch with the broker", 30)
 
     def reached_by(self, name: str) -> list[str]:
         path = self.reached(name)
@@ -254,8 +251,8 @@ class Trial:
     def name(self) -> str:
         return f"{self.deed.name} dies at " + ", ".join(f"{point} ({who})" for who, point in self.died.items())
 
-    def run(self, scene: Scene, again: str | None = None) -> bool:
-        """Whether the point was reached. `again`: it dies there too when it starts again."""
+    def run(self, scene: Scene, again: str | None = None, then: dict[str, str] | None = None) -> bool:
+        """Whether the point was reached. `again`: it dies there too when it starts again. `then`: these die when it does."""
         place, deed = scene.place, self.deed
         if deed.prepare:
             deed.prepare(scene)
@@ -272,6 +269,14 @@ class Trial:
             assert place.reached_by(who) == [point], f"{who} reached {place.reached_by(who)}"
         if again:
             self.die_again(scene, again)
+        for who, point in (then or {}).items():
+            place.disarm()
+            place.arm(**{who: point})
+            for dead in place.dead():
+                place.processes[dead].process = None
+                place.processes[dead].launch()
+            eventually(lambda who=who: not place.processes[who].alive(), f"{who} dies at {point}", 20, pause=0.02)
+            assert place.reached_by(who) == [point]
         place.revive()
         self.judge(scene, told, task)
         return True
