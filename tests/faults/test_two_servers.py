@@ -11,7 +11,7 @@ import clients
 import lab
 import linear
 import runner
-from linear import OFF, ON, SUSPENDED, NotLinear, Op, State
+from linear import OFF, ON, NotLinear, Op, State
 from servers import Server, Virsh, morefs, quarrel
 
 EACH = int(os.environ.get("HYPERGLOT_QUARREL", "500"))

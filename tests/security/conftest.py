@@ -16,7 +16,6 @@ REPO = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPO / "tools" / "demo"), str(REPO / "tests" / "clients"), str(Path(__file__).resolve().parent)]
 
 import clients  # noqa: E402
-import runner  # noqa: E402
 import words  # noqa: E402
 from acts import change_in  # noqa: E402
 
