@@ -10,7 +10,7 @@ use std::{
 use store::{
     Epoch, Store, StoreError,
     journal::Journal,
-    leases::{Lease, LeaseError, Leases},
+    leases::{Lease, LeaseError, Leases, following},
     outbox::Inbox,
 };
 use tokio::sync::{Semaphore, watch};
@@ -40,8 +40,9 @@ pub enum StartError {
 /// [`StartError`] when the store refuses.
 pub async fn begin_epoch(store: &Arc<dyn Store>, clock: &dyn Clock) -> Result<Epoch, StartError> {
     let leases = Leases::new(Arc::clone(store));
-    let next = leases.get(ENGINE).await?.map_or(0, |lease| lease.epoch) + 1;
-    let lease = leases.grant(ENGINE, ENGINE, clock.now_ms(), Epoch(next)).await?;
+    let now = clock.now_ms();
+    let next = following(leases.get(ENGINE).await?.as_ref(), now);
+    let lease = leases.grant(ENGINE, ENGINE, now, Epoch(next)).await?;
     Ok(Epoch(lease.epoch))
 }
 

@@ -41,6 +41,12 @@ pub enum LeaseError {
     Store(#[from] StoreError),
 }
 
+/// The epoch after `last`. The first one is the time in seconds, so that a store that was lost and begins anew does not begin with epochs
+/// that owners have seen long ago.
+pub fn following(last: Option<&Lease>, now_ms: i64) -> u64 {
+    last.map_or_else(|| u64::try_from(now_ms / 1_000).unwrap_or(0).max(1), |last| last.epoch + 1)
+}
+
 /// The leases over a store.
 #[derive(Clone, Debug)]
 pub struct Leases {
@@ -93,7 +99,7 @@ impl Leases {
     ) -> Result<Lease, LeaseError> {
         for _ in 0..TRIES {
             let (before, old) = self.read(target).await?;
-            let next = old.map_or(0, |old| old.epoch) + 1;
+            let next = following(old.as_ref(), now_ms);
             let lease = Lease { target: target.into(), owner: owner.into(), epoch: next, at_ms: now_ms };
             if self.write(before.as_deref(), &lease, epoch).await? {
                 return Ok(lease);

@@ -66,7 +66,7 @@ async fn what_depends_on_facts_is_planned_and_what_does_not_is_handed_on() {
     let envelope = performed[1].envelope.clone().unwrap();
     assert_eq!(
         (envelope.principal.as_str(), performed[1].engine_epoch, performed[1].target_epoch),
-        ("ann", 1, 1)
+        ("ann", bed.engine.epoch().0, bed.engine.epoch().0)
     );
 }
 
