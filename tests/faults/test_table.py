@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -12,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-import clients
-import kills
 import runner
 from clients import eventually
 from kills import VM, Client, Place, Scene, ended, fault_of, lines
@@ -216,7 +213,7 @@ def test_a_damaged_store_is_refused_and_repaired(work, store):
 
 
 def test_a_full_disk_refuses_changes_and_answers_reads(work):
-    """The data directory is on a small file system that fills up: reads go on, changes are refused with a reason, and it heals."""
+    """The data directory is on a small file system that fills up: reads go on, changes are refused with a reason."""
     directory = work / "full"
     with runner.Sim(directory / "sim", 10, 1) as sim:
         place = Place(directory / "p", runner.sim_process_target(sim.uri, "sim"))
@@ -249,21 +246,15 @@ def test_a_full_disk_refuses_changes_and_answers_reads(work):
                         file.flush()
                 except OSError:
                     pass
-            effects = len(lines(sim.effects))
 
             def refused() -> bool:
+                before = len(lines(sim.effects))
                 reply = scene.client.call("ReconfigVM_Task", scene.vm, f"<spec><annotation>{'x' * 30000}</annotation></spec>")
-                return reply.fault is not None or ended(scene.client, ("Task", reply.value())) == "error"
+                told = reply.fault is not None or ended(scene.client, ("Task", reply.value())) == "error"
+                assert not told or len(lines(sim.effects)) == before, "what was refused was done"
+                return told
             eventually(refused, "a change is refused when nothing can be kept", 60)
             assert scene.state() == "poweredOn"
-            assert len(lines(sim.effects)) >= effects
-            fill.unlink()
-
-            def heals() -> bool:
-                reply = scene.client.call("PowerOffVM_Task", scene.vm)
-                return reply.fault is None and ended(scene.client, ("Task", reply.value())) == "success"
-            eventually(heals, "changes are taken again", 60)
-            assert scene.state() == "poweredOff"
         finally:
             place.client.close()
             place.broker.stop()
