@@ -406,7 +406,7 @@ mod tests {
     fn contradictions_are_refused() {
         for (text, said) in [
             ("[bus]\nurl = \"nats://x\"\nport = 1", "either `url`"),
-            ("[[target]]\nprotocol = \"sim\"", "either `inventory` or `generate`"),
+            ("[[target]]\nprotocol = \"sim\"", "expected one of `uri`, `inventory` and `generate`"),
             ("[[target]]\nprotocol = \"libvirt\"\ngenerate = { vms = 1, hosts = 1 }", "expected `uri`"),
             (
                 "[[front]]\nprotocol = \"vsphere\"\nview = \"fleet\"\nhost = \"a\"\nlisten = \"127.0.0.1:1\"",
