@@ -9,7 +9,7 @@
 //! back by [`Tasks::restore`]. A live task of a command that nobody goes on with is failed by [`Tasks::abandon`].
 //!
 //! A step that the machine does not have is ignored: an ended task stays as it ended. Limits: ended tasks are kept 24 h and at most
-//! 10,000 of them, but every one at least 10 minutes; an object lists the last 20 of its tasks of the last 10 minutes.
+//! 8,000 of them, the newest, so that a flood of commands does not grow without end; an object lists the last 20 of its tasks of the last 10 minutes.
 
 use crate::store::{Inventory, Observer, ObserverGuard, Put};
 
@@ -31,10 +31,10 @@ use union::{
 
 /// How long an ended task is kept at most.
 pub const KEEP_MS: i64 = 24 * 3_600 * 1_000;
-/// How long an ended task is kept at least, and how long it counts as recent.
+/// How long an ended task counts as recent.
 pub const RECENT_MS: i64 = 10 * 60 * 1_000;
 /// How many ended tasks are kept.
-pub const KEEP: usize = 10_000;
+pub const KEEP: usize = 8_000;
 /// How many tasks an object lists.
 pub const RECENT: usize = 20;
 /// How often the lists of recent tasks are gone through.
@@ -386,7 +386,7 @@ impl Tasks {
             let mut book = self.book.lock();
             while let Some((ended, _, task)) = book.ended.front().copied() {
                 let age = now - ended;
-                if age <= RECENT_MS || (age <= KEEP_MS && book.ended.len() <= KEEP) {
+                if age <= KEEP_MS && book.ended.len() <= KEEP {
                     break;
                 }
                 book.ended.pop_front();
