@@ -53,6 +53,28 @@ pub struct Config {
     /// Logs.
     #[serde(default)]
     pub log: Log,
+    /// The record of what was asked and done.
+    #[serde(default)]
+    pub audit: Audit,
+}
+
+/// The record of what was asked and done, in the engine's store.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Audit {
+    /// Days after which an entry is forgotten, 1 to 36,500. Default 400.
+    #[serde(default = "four_hundred")]
+    pub keep_days: u32,
+}
+
+impl Default for Audit {
+    fn default() -> Audit {
+        Audit { keep_days: four_hundred() }
+    }
+}
+
+fn four_hundred() -> u32 {
+    400
 }
 
 /// The message bus: somebody's own NATS by `url`, or a supervised nats-server on `port`.
@@ -268,6 +290,9 @@ impl Config {
         if self.bus.url.is_some() && started {
             return Err("[bus]: give either `url` for your own NATS, or `port`, `listen` and `server` for the one that is started".into());
         }
+        if !(1..=36_500).contains(&self.audit.keep_days) {
+            return Err(format!("[audit] keep_days = {}: expected 1 to 36500 days", self.audit.keep_days));
+        }
         let mut names = BTreeSet::new();
         for target in &self.targets {
             target.check()?;
@@ -405,6 +430,7 @@ mod tests {
     #[test]
     fn contradictions_are_refused() {
         for (text, said) in [
+            ("[audit]\nkeep_days = 0", "1 to 36500 days"),
             ("[bus]\nurl = \"nats://x\"\nport = 1", "either `url`"),
             ("[[target]]\nprotocol = \"sim\"", "expected one of `uri`, `inventory` and `generate`"),
             ("[[target]]\nprotocol = \"libvirt\"\ngenerate = { vms = 1, hosts = 1 }", "expected `uri`"),

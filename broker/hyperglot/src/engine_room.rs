@@ -36,10 +36,14 @@ use std::{
 use store::{
     Epoch, FileStore, Store,
     agents::{Agents as Members, Member},
+    audit,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 use union::{Clock, CommandId, Ids, ObjectId};
 
+/// How often old audit entries are looked for.
+const FORGET_EVERY: Duration = Duration::from_secs(3_600);
+const DAY_MS: i64 = 24 * 3_600 * 1_000;
 /// How long agents that were asked are given to be answered when the engine stops.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -188,6 +192,8 @@ impl EngineRoom {
         let running = CancellationToken::new();
         keep_running(&running, async move { counters.run().await });
         keep_running(&running, herald.run());
+        let audit = audit::Audit::new(Arc::clone(&kept));
+        keep_running(&running, forget_old(audit, epoch, Arc::clone(&clock), config.audit.keep_days));
         keep_running(&running, Arc::clone(&authority).keep_swept());
         keep_running(&running, {
             let keeper = keeper.clone();
@@ -288,6 +294,24 @@ impl EngineRoom {
             tracing::warn!(error = %e, "the last facts were not kept");
         }
         self.store.close();
+    }
+}
+
+/// Forgets audit entries that are older than `days`, now and then.
+async fn forget_old(audit: audit::Audit, epoch: Epoch, clock: Arc<dyn Clock>, days: u32) {
+    loop {
+        let before = clock.now_ms().saturating_sub(i64::from(days).saturating_mul(DAY_MS));
+        loop {
+            match audit.prune(before, epoch).await {
+                Ok(0) => break,
+                Ok(count) => tracing::info!(count, days, "old audit entries were forgotten"),
+                Err(e) => {
+                    tracing::warn!(error = %e, "old audit entries were not forgotten; it is tried again");
+                    break;
+                }
+            }
+        }
+        tokio::time::sleep(FORGET_EVERY).await;
     }
 }
 
