@@ -150,7 +150,7 @@ def explain(history: list[Op], initial: State, lagging: frozenset[str] = frozens
         if id(op) not in lost:
             found.append((begins, op, before))
             # Nobody is promised to see at once what a command did that was answered with a fault.
-            if op.client not in lagging or op.fault not in AMBIGUOUS:
+            if op.fault not in AMBIGUOUS:
                 begun[op.client] = (begins, op)
     found.sort(key=lambda entry: entry[0])
     place = {id(op): n for n, (_, op, _) in enumerate(found)}

@@ -33,6 +33,28 @@ const WITHIN: Duration = Duration::from_secs(20);
 /// What is administered.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    #[command(flatten)]
+    Admin(AdminVerb),
+    /// Agents.
+    Agent {
+        #[command(subcommand)]
+        verb: AgentVerb,
+    },
+    /// The mappings in force.
+    Mapping {
+        #[command(subcommand)]
+        verb: MappingVerb,
+    },
+    /// Save what can be read of a damaged store into a new file in its place. The program that uses it must be stopped.
+    Repair {
+        /// The store, for example `<data_dir>/engine.redb`.
+        store: PathBuf,
+    },
+}
+
+/// What the authority answers.
+#[derive(Debug, Subcommand)]
+pub enum AdminVerb {
     /// Users. Passwords are read from standard input.
     User {
         #[command(subcommand)]
@@ -67,21 +89,6 @@ pub enum Verb {
     Audit {
         #[command(subcommand)]
         verb: AuditVerb,
-    },
-    /// Agents.
-    Agent {
-        #[command(subcommand)]
-        verb: AgentVerb,
-    },
-    /// The mappings in force.
-    Mapping {
-        #[command(subcommand)]
-        verb: MappingVerb,
-    },
-    /// Save what can be read of a damaged store into a new file in its place. The program that uses it must be stopped.
-    Repair {
-        /// The store, for example `<data_dir>/engine.redb`.
-        store: PathBuf,
     },
 }
 
@@ -268,25 +275,21 @@ pub enum AgentVerb {
 
 /// Does what is asked.
 pub async fn run(config: Option<PathBuf>, verb: Verb) -> Result<(), Failure> {
-    if let Verb::Repair { store } = verb {
-        return repair(&store);
-    }
-    let config = Config::load(config.as_deref())?;
-    if let Verb::Mapping { verb } = &verb {
-        return ctl_mapping::run(&config, verb).await;
-    }
+    let load = || Config::load(config.as_deref());
     let ask = match verb {
+        Verb::Repair { store } => return repair(&store),
+        Verb::Mapping { verb } => return ctl_mapping::run(&load()?, &verb).await,
         Verb::Agent { verb } => match verb {
             AgentVerb::Token { name } => Ask::AgentToken { name },
             AgentVerb::List => Ask::AgentList,
             AgentVerb::Remove { name } => Ask::AgentRemove { name },
         },
-        other => {
+        Verb::Admin(verb) => {
             let by = std::env::var("USER").unwrap_or_else(|_| "root".to_owned());
-            Ask::Admin { by: format!("ctl:{by}"), request: request(other)? }
+            Ask::Admin { by: format!("ctl:{by}"), request: request(verb)? }
         }
     };
-    let answer = asked(&config, &ask).await?;
+    let answer = asked(&load()?, &ask).await?;
     show(&answer)
 }
 
@@ -313,26 +316,26 @@ pub async fn ask_on(
     })
 }
 
-fn request(verb: Verb) -> Result<Request, Failure> {
+fn request(verb: AdminVerb) -> Result<Request, Failure> {
     Ok(match verb {
-        Verb::User { verb } => match verb {
+        AdminVerb::User { verb } => match verb {
             UserVerb::Add { name, role } => Request::UserAdd { name, password: password()?, role },
             UserVerb::Passwd { name } => Request::UserPasswd { name, password: password()? },
             UserVerb::Remove { name } => Request::UserRemove { name },
             UserVerb::List => Request::UserList,
         },
-        Verb::Group { verb } => match verb {
+        AdminVerb::Group { verb } => match verb {
             GroupVerb::Add { name, users } => Request::GroupAdd { name, users },
             GroupVerb::Remove { name, users } => Request::GroupRemove { name, users },
             GroupVerb::List => Request::GroupList,
         },
-        Verb::Role { verb } => match verb {
+        AdminVerb::Role { verb } => match verb {
             RoleVerb::Add { name, verbs } => Request::RoleAdd { name, verbs: verbs.into_iter().collect() },
             RoleVerb::Remove { name } => Request::RoleRemove { name },
             RoleVerb::Show { name } => Request::RoleShow { name },
             RoleVerb::List => Request::RoleList,
         },
-        Verb::Scope { verb } => match verb {
+        AdminVerb::Scope { verb } => match verb {
             ScopeVerb::Add { who, role, root, kind } => {
                 let kinds: BTreeSet<String> = kind.into_iter().collect();
                 Request::ScopeAdd { scope: Scope { who, role, root, kinds } }
@@ -340,12 +343,12 @@ fn request(verb: Verb) -> Result<Request, Failure> {
             ScopeVerb::Remove { id } => Request::ScopeRemove { id },
             ScopeVerb::List { who } => Request::ScopeList { who },
         },
-        Verb::Template { verb } => template(verb)?,
-        Verb::Session { verb } => match verb {
+        AdminVerb::Template { verb } => template(verb)?,
+        AdminVerb::Session { verb } => match verb {
             SessionVerb::List { user } => Request::SessionList { user },
             SessionVerb::Revoke { session, user } => Request::SessionRevoke { session, user },
         },
-        Verb::Audit { verb } => match verb {
+        AdminVerb::Audit { verb } => match verb {
             AuditVerb::Search { user, kind, object, from, to, limit } => Request::AuditSearch {
                 user,
                 kind,
@@ -357,7 +360,6 @@ fn request(verb: Verb) -> Result<Request, Failure> {
             },
             AuditVerb::Verify => Request::AuditVerify,
         },
-        Verb::Agent { .. } | Verb::Mapping { .. } | Verb::Repair { .. } => Request::UserList,
     })
 }
 

@@ -156,6 +156,11 @@ impl CtlDesk {
             return Err("the bus is a NATS of your own: make the agent's account there, and give it agent.json by hand".to_owned());
         };
         let room = &self.room;
+        if room.ways.own.get().is_some_and(|(own, _)| **own == *name) {
+            return Err(format!(
+                "{name} is the broker's own agent, called after its machine: give the new agent another name, for example {name}-hosts"
+            ));
+        }
         let secret =
             join::invite(&room.members, name, self.clock.as_ref(), self.ids.as_ref(), room.epoch).await?;
         let tls = child.speaks_tls();

@@ -79,21 +79,9 @@ pub async fn run(path: Option<PathBuf>, token: Option<String>) -> Result<(), Fai
     let in_force = InForce::new(&with.agent, &fronts, &config.fronts, None, (shelf, loaded.pack));
     with.agent.joined.link.taken_by(in_force.clone());
     let _following = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(in_force.follow()));
-    let ended = {
-        let verifier = Verifier::new(&me.domain, clock);
-        let serving = serve(&config, &me, &with, &fronts, engine_key, verifier);
-        tokio::select! {
-            ended = serving => ended,
-            () = stop.wait() => Ok(()),
-        }
-    };
-    if ended.is_ok() {
-        tracing::info!("stopping: no new connections; what was begun may take {} s", PATIENCE.as_secs());
-    }
-    tokio::select! {
-        () = close(&with.agent, &fronts) => ended,
-        () = stop.wait() => Err(Failure::other("told to stop a second time: what was begun was not waited for")),
-    }
+    let verifier = Verifier::new(&me.domain, clock);
+    let serving = serve(&config, &me, &with, &fronts, engine_key, verifier);
+    run::until_told(&mut stop, serving, close(&with.agent, &fronts)).await
 }
 
 /// Who this agent is: what joining left, or what it leads to now.

@@ -62,3 +62,22 @@ impl Stop {
         }
     }
 }
+
+/// Serves until told to stop, then closes; told a second time, nothing more is waited for.
+pub async fn until_told(
+    stop: &mut Stop,
+    serving: impl Future<Output = Result<(), Failure>>,
+    close: impl Future<Output = ()>,
+) -> Result<(), Failure> {
+    let ended = tokio::select! {
+        ended = serving => ended,
+        () = stop.wait() => Ok(()),
+    };
+    if ended.is_ok() {
+        tracing::info!("stopping: no new connections; what was begun may take {} s", PATIENCE.as_secs());
+    }
+    tokio::select! {
+        () = close => ended,
+        () = stop.wait() => Err(Failure::other("told to stop a second time: what was begun was not waited for")),
+    }
+}

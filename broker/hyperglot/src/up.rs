@@ -113,20 +113,8 @@ pub async fn run(path: Option<PathBuf>, shape: Shape) -> Result<(), Failure> {
         coming: Default::default(),
         turn: Default::default(),
     };
-    let ended = {
-        let serving = serve(&config, &with, &fronts, &room, &link, pushes);
-        tokio::select! {
-            ended = serving => ended,
-            () = stop.wait() => Ok(()),
-        }
-    };
-    if ended.is_ok() {
-        tracing::info!("stopping: no new connections; what was begun may take {} s", PATIENCE.as_secs());
-    }
-    tokio::select! {
-        () = close(&with.agent, &fronts, &room, link) => ended,
-        () = stop.wait() => Err(Failure::other("told to stop a second time: what was begun was not waited for")),
-    }
+    let serving = serve(&config, &with, &fronts, &room, &link, pushes);
+    run::until_told(&mut stop, serving, close(&with.agent, &fronts, &room, &link)).await
 }
 
 /// The two sides of fronts: one host's, and the fleet's.
@@ -196,7 +184,7 @@ async fn serve(
 }
 
 /// Lets clients and commands finish what they began, then closes the bus and stops its server.
-async fn close(agent: &Agent, fronts: &Fronts, room: &EngineRoom, link: Link) {
+async fn close(agent: &Agent, fronts: &Fronts, room: &EngineRoom, link: &Link) {
     fronts.drain(PATIENCE).await;
     agent.owner.drain(PATIENCE).await;
     agent.finish().await;
@@ -206,7 +194,7 @@ async fn close(agent: &Agent, fronts: &Fronts, room: &EngineRoom, link: Link) {
     if let Err(e) = link.bus.drain(Duration::from_secs(2)).await {
         tracing::debug!(error = %e, "the bus was closed before everything was answered");
     }
-    if let Some(child) = link.child {
+    if let Some(child) = &link.child {
         child.stop().await;
     }
 }
