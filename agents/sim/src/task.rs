@@ -68,6 +68,11 @@ impl EffectLog {
         Ok(EffectLog { inner: Mutex::new(Inner { last, kept: VecDeque::new(), file }) })
     }
 
+    /// Whether it is written to a file too.
+    pub fn is_file(&self) -> bool {
+        self.inner.lock().file.is_some()
+    }
+
     /// Notes an effect; when it returns, the line is on the disk.
     ///
     /// # Errors
