@@ -38,6 +38,14 @@ impl Class {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CommandId(pub Uuid);
 
+impl CommandId {
+    /// The chain of its events: 2^30 to 2^31 - 1, from the random end of the id, above the numbers that events themselves have.
+    pub fn chain(&self) -> i64 {
+        let low = u32::try_from(self.0.as_u128() & 0x3fff_ffff).unwrap_or(0);
+        i64::from(low | 0x4000_0000)
+    }
+}
+
 impl fmt::Display for CommandId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)

@@ -4,6 +4,7 @@ import pytest
 from pyVmomi import vim, vmodl
 
 import clients
+import runner
 from changing import IMAGE, OFF, ON, bench, text  # noqa: F401
 
 
@@ -154,5 +155,44 @@ def test_events_of_a_life(bench, session):
         events = session.content.eventManager.QueryEvents(vim.event.EventFilterSpec())
         return [type(event).__name__.rsplit(".", 1)[-1] for event in events if event.vm and event.vm.name == "life01"]
     clients.eventually(lambda: "VmRemovedEvent" in types(), f"its end is told, there are {types()}")
-    assert {"VmRegisteredEvent", "VmCreatedEvent"} & set(types())
     assert vm._moId
+    assert [kind for kind in types() if kind != "TaskEvent"] == ["VmBeingCreatedEvent", "VmCreatedEvent", "VmRemovedEvent"]
+    assert {event.userName for event in session.content.eventManager.QueryEvents(vim.event.EventFilterSpec())
+            if event.vm and event.vm.name == "life01"} == {runner.USER}
+
+
+def test_what_virsh_makes_is_registered(bench, session):
+    """By nobody here, and a chain of its own."""
+    bench.host._define("define", "<domain type='qemu'><name>life02</name><memory>32768</memory><os><type arch='x86_64'>hvm</type></os></domain>")
+    def told():
+        events = session.content.eventManager.QueryEvents(vim.event.EventFilterSpec())
+        return [event for event in events if event.vm and event.vm.name == "life02"]
+    clients.eventually(told, "its beginning is told")
+    assert [(type(event), event.userName, event.chainId == event.key) for event in told()] == [(vim.event.VmRegisteredEvent, "", True)]
+    bench.host.virsh("undefine", "life02")
+    clients.eventually(lambda: len(told()) == 2, "its end is told")
+    assert isinstance(told()[1], vim.event.VmRemovedEvent)
+
+
+def test_a_task_and_its_events_are_one_chain(bench, session):
+    vm = session.vm(OFF)
+    info = session.perform(vm.ReconfigVM_Task(vim.vm.ConfigSpec(annotation="chained")))
+    def chained():
+        return session.content.eventManager.QueryEvents(vim.event.EventFilterSpec(eventChainId=info.eventChainId))
+    clients.eventually(lambda: len(chained()) == 2, f"what the task did is told, there is {chained()}")
+    begun, changed = chained()
+    assert isinstance(begun, vim.event.TaskEvent) and isinstance(changed, vim.event.VmReconfiguredEvent)
+    assert (begun.info.task, begun.info.name.info.wsdlName, begun.info.entity) == (info.task, "ReconfigVM_Task", vm)
+    assert {begun.userName, changed.userName, begun.info.reason.userName} == {runner.USER}
+    collector = session.content.taskManager.CreateCollectorForTasks(vim.TaskFilterSpec(eventChainId=[info.eventChainId]))
+    assert [task.key for task in collector.ReadNextTasks(10)] == [info.key]
+
+
+def test_folder_events_name_who_asked(bench, session):
+    bench.govc("folder.create", "/Datacenter/vm/told")
+    bench.govc("object.destroy", "/Datacenter/vm/told")
+    def told():
+        events = session.content.eventManager.QueryEvents(vim.event.EventFilterSpec(eventTypeId=["EventEx"]))
+        return [(event.eventTypeId, event.userName) for event in events if event.objectName == "told"]
+    clients.eventually(lambda: len(told()) == 2, f"both are told, there is {told()}")
+    assert told() == [("hyperglot.folder.created", runner.USER), ("hyperglot.folder.removed", runner.USER)]

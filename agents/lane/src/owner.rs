@@ -17,10 +17,12 @@
 
 mod choose;
 mod lanes;
+mod news;
 mod run;
 mod settle;
 
 pub(crate) use lanes::{Errand, Kept, Lanes, Load, Run};
+pub(crate) use news::Subscription;
 
 use crate::{
     queue::{Arrival, Cancelled, Conflict, Job, Queue},
@@ -31,6 +33,7 @@ use crate::{
 };
 use inventory::{Inventory, Tasks};
 use lanes::HOLD;
+use news::News;
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 use std::{
@@ -110,6 +113,7 @@ pub struct Owner {
     leases: Mutex<FxHashMap<Arc<str>, u64>>,
     lanes: Mutex<Lanes>,
     tracker: TaskTracker,
+    pub(crate) news: News,
 }
 
 impl std::fmt::Debug for Owner {
@@ -127,8 +131,10 @@ impl Owner {
         clock: Arc<dyn Clock>,
         limits: Limits,
     ) -> Arc<Owner> {
+        let news = News::of(&inventory);
         Arc::new_cyclic(|me| Owner {
             me: Weak::clone(me),
+            news,
             rules,
             inventory,
             tasks,
@@ -331,7 +337,7 @@ impl Owner {
                 if let Some(target) = target {
                     self.abort(&target, object);
                 }
-                self.clear(object);
+                self.clear(object, lane);
                 if lanes.lanes.get(&lane).is_some_and(Queue::is_empty) {
                     lanes.lanes.remove(&lane);
                     self.let_end(run);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! known before? contested? stale? too late? ─▶ guards of the protocol that asked ─▶ (reread; what the plan read, unchanged?) ─▶ lower
-//!   ─▶ intent durable ─▶ step ─ answered ─▶ step ─ … ─▶ look until the effect is there ─▶ Done
+//!   ─▶ intent durable ─▶ step ─ answered ─▶ step ─ … ─▶ look until the effect is there, or facts show it ─▶ Done
 //!                         ├─ the target said no ─▶ take back what was answered, last first ─▶ Failed
 //!                         └─ answer lost ─▶ look: there ─▶ go on │ not there ─▶ as if it said no │ blind ─▶ Unknown
 //! ```
@@ -14,6 +14,7 @@ mod look;
 mod read;
 mod send;
 mod settle;
+mod shown;
 mod undo;
 
 use crate::{
@@ -135,8 +136,8 @@ async fn attempt(work: &Work<'_>, known: bool, doubt: &mut Option<Doubt>) -> Res
         }
     }
     fail::point(points::INTENT_DURABLE);
-    owner.show(command);
-    let outcome = perform(work, &plan, idempotent, doubt).await;
+    owner.show(run);
+    let outcome = perform(work, &plan, (known, idempotent), doubt).await;
     fail::point(points::EFFECT_SEEN);
     Ok(outcome)
 }
@@ -204,11 +205,17 @@ async fn lowered(
 }
 
 /// Makes the plan's calls and finds out what came of them.
-async fn perform(work: &Work<'_>, plan: &Arc<Plan>, idempotent: bool, doubt: &mut Option<Doubt>) -> Outcome {
+async fn perform(
+    work: &Work<'_>,
+    plan: &Arc<Plan>,
+    (known, idempotent): (bool, bool),
+    doubt: &mut Option<Doubt>,
+) -> Outcome {
     let (owner, run) = (work.owner, work.run);
     let command = &*run.command;
     let targets = std::slice::from_ref(work.target);
     let sight = Sight { owner, command, plan, targets };
+    let facts = if known { shown::Facts::before(work, plan) } else { None };
     let mut sent = send(work, &sight, 0).await;
     if let Sent::Unknown { error, .. } = &sent
         && work.plan.is_none()
@@ -225,7 +232,14 @@ async fn perform(work: &Work<'_>, plan: &Arc<Plan>, idempotent: bool, doubt: &mu
     }
     match sent {
         Sent::Well => {
-            let outcome = await_effect(work, &sight).await;
+            let outcome = match facts {
+                None => await_effect(work, &sight).await,
+                Some(facts) => tokio::select! {
+                    biased;
+                    revision = facts.shown(work) => done(revision, plan),
+                    outcome = await_effect(work, &sight) => outcome,
+                },
+            };
             if matches!(outcome, Outcome::Unknown { .. }) {
                 *doubt = Some(Doubt { plan: Arc::clone(plan), at: plan.steps.len() });
             }

@@ -57,12 +57,16 @@ impl EventFilter {
     /// The events that pass, oldest first, with the type each is shown as.
     fn events(&self, front: &Front, sight: &Sight<'_>) -> Vec<(Entry, Arc<ObjectMap>)> {
         let filter = Filter { from_ms: self.about.from_ms, to_ms: self.about.to_ms, ..Filter::default() };
-        let principal = front.catalog.schema().slot(Kind::Event, "principal");
+        let slot = |field| front.catalog.schema().slot(Kind::Event, field);
+        let (principal, chain) = (slot("principal"), slot("chain"));
         let all = front.chronicle.query(&filter).into_iter();
         all.filter_map(|entry| {
             let map = front.catalog.event_map(&entry)?.clone();
             let native = front.catalog.native();
             if !self.types.is_empty() && !self.types.iter().any(|ty| native.is_a(map.native_id, *ty)) {
+                return None;
+            }
+            if !self.about.admits_chain(chain.and_then(|slot| entry.record.get(slot).as_int())) {
                 return None;
             }
             let user = principal.and_then(|slot| entry.record.get(slot).as_str()).unwrap_or_default();

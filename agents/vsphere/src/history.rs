@@ -81,10 +81,12 @@ pub(crate) struct About {
     pub(crate) to_ms: Option<i64>,
     /// Only by these; empty: by anybody.
     users: Vec<String>,
+    /// Only of these chains; empty: of any.
+    chains: Vec<i64>,
 }
 
 impl About {
-    /// Reads `entity`, `time` and `userName` of a filter.
+    /// Reads `entity`, `time`, `userName` and `eventChainId` of a filter.
     pub(crate) fn read(call: &Call<'_>, filter: Element<'_>) -> Answer<About> {
         let mut about = About::default();
         if let Some(by) = filter.child("entity") {
@@ -111,7 +113,15 @@ impl About {
         if let Some(users) = filter.child("userName") {
             about.users = users.children_named("userList").map(|user| user.text().to_owned()).collect();
         }
+        let chains = filter.children_named("eventChainId").map(Element::int);
+        let wrong = || Fault::invalid_argument("filter.eventChainId", "expected a whole number");
+        about.chains = chains.collect::<Option<_>>().ok_or_else(wrong)?;
         Ok(about)
+    }
+
+    /// Whether something of a chain passes.
+    pub(crate) fn admits_chain(&self, chain: Option<i64>) -> bool {
+        self.chains.is_empty() || chain.is_some_and(|chain| self.chains.contains(&chain))
     }
 
     /// Whether something that happened to `object` by `user` passes.

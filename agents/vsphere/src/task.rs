@@ -61,8 +61,8 @@ impl TaskPages {
     fn tasks(&self, front: &Front, sight: &Sight<'_>) -> Vec<(i64, ObjectId)> {
         let catalog = &front.catalog;
         let slot = |field| catalog.schema().slot(Kind::Task, field);
-        let (Some(number), Some(object), Some(principal), Some(queued)) =
-            (slot("number"), slot("object_id"), slot("principal"), slot("queued_ms"))
+        let (Some(number), Some(object), Some(principal), Some(queued), Some(chain)) =
+            (slot("number"), slot("object_id"), slot("principal"), slot("queued_ms"), slot("chain"))
         else {
             return Vec::new();
         };
@@ -76,6 +76,7 @@ impl TaskPages {
             if early
                 || late
                 || !sight.sees(id)
+                || !self.about.admits_chain(task.get(chain).as_int())
                 || !self.about.admits(catalog, task.get(object).as_ref_id(), user)
             {
                 continue;

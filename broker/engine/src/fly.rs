@@ -8,6 +8,7 @@ use crate::{
     record::{self, Sent},
     submit::Asked,
 };
+use inventory::store::{Credit, OnAccount};
 use std::{sync::Arc, time::Duration};
 use store::{
     Batch, StoreError, audit,
@@ -100,6 +101,8 @@ impl Engine {
         };
         // What the broker keeps of an object is changed by one at a time, from what the one before left.
         let turn = keeps(&prepared).map(|id| self.own_turn(id));
+        let marks = prepared.plan.iter().flat_map(|plan| plan.appears.into_iter().chain(plan.vanishes));
+        let _account = self.on_account(command, [command.object].into_iter().chain(marks));
         let _mine = match &turn {
             None => None,
             Some(turn) => match timeout(self.left(command.deadline_ms), turn.lock()).await {
@@ -167,6 +170,13 @@ impl Engine {
             ),
         );
         self.conclude(command, outcome, None, landing).await
+    }
+
+    /// What changes of these objects is told as done by the command, until what this returns is dropped.
+    pub(crate) fn on_account(&self, command: &Command, ids: impl IntoIterator<Item = ObjectId>) -> OnAccount {
+        let credit =
+            Credit { principal: Arc::clone(&command.principal), command: command.id.to_string().into() };
+        self.deps.facts.inventory().run_on(ids, &credit)
     }
 
     /// The owner knows more than the replica a plan was made from: a moment for what it says to arrive.

@@ -88,7 +88,9 @@ impl Engine {
             Err(cause) => return Outcome::Refused(cause),
         }
         point("engine.outcome-durable");
+        let account = self.on_account(errand.command, change.facts.iter().map(|fact| fact.object));
         let shown = self.own.show(&change.facts);
+        drop(account);
         point("engine.own-committed");
         done(if already { self.deps.facts.inventory().revision() } else { shown })
     }

@@ -4,7 +4,8 @@
 //!
 //! | what | when |
 //! |---|---|
-//! | `vm.registered` | a VM appeared on a known host |
+//! | `vm.being_created`, `vm.created` | a VM appeared on a known host, and a command made it |
+//! | `vm.registered` | one appeared by itself |
 //! | `vm.removed`, `vm.renamed`, `vm.reconfigured`, `vm.migrated` | |
 //! | `vm.starting`, `vm.stopping`, `vm.suspending`, `vm.resetting`, `vm.guest_shutdown`, `vm.guest_reboot` | the operation began |
 //! | `vm.powered_on`, `vm.resumed` | it runs: after a stop, after a suspend or pause |
@@ -29,7 +30,7 @@ use std::{
     sync::{Arc, Weak},
 };
 use tokio::sync::broadcast;
-use union::{Kind, ObjectId, Record, Slot, Value};
+use union::{CommandId, Kind, ObjectId, Record, Slot, Value};
 
 mod derive;
 mod sentence;
@@ -38,6 +39,8 @@ mod tests;
 
 /// How many events are kept.
 pub const KEEP: usize = 10_000;
+/// How far back it is looked whether a command that changes a VM is the one that made it.
+const LATELY: usize = 256;
 /// How far a subscriber may fall behind.
 pub const BEHIND: usize = 1_024;
 
@@ -166,7 +169,9 @@ impl Observer for Watch {
     fn changed(&self, changes: &[Change]) {
         if let Some(chronicle) = self.0.upgrade() {
             for note in derive::notes(&chronicle.inventory, changes) {
-                chronicle.record(note);
+                if !chronicle.is_making(&note) {
+                    chronicle.record(note);
+                }
             }
         }
     }
@@ -187,6 +192,18 @@ impl Chronicle {
         });
         let guard = inventory.observe(Arc::new(Watch(Arc::downgrade(&chronicle))));
         (chronicle, guard)
+    }
+
+    /// Whether a VM is changed by the command that makes it: that is no news.
+    fn is_making(&self, note: &Note) -> bool {
+        let Some(object) = note.object.filter(|_| note.what == "vm.reconfigured") else { return false };
+        let Some(credit) = self.inventory.credit(object) else { return false };
+        let ring = self.ring.read();
+        ring.events.iter().rev().take(LATELY).any(|event| {
+            &*event.what == "vm.created"
+                && event.object == Some(object)
+                && event.record.get(self.fields.command_id).as_str() == Some(&*credit.command)
+        })
     }
 
     /// Records an event now. The names and places of the object it is about are filled in.
@@ -230,7 +247,8 @@ impl Chronicle {
             counters.reserve(&self.name, ring.reserved);
         }
         record.set(f.number, number);
-        record.set(f.chain, number);
+        let command = record.get(f.command_id).as_str().and_then(|id| id.parse().ok());
+        record.set(f.chain, command.map_or(number, |id| CommandId(id).chain()));
         let entry = Entry {
             number,
             time_ms,

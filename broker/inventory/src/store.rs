@@ -29,7 +29,7 @@ use state::State;
 use std::{
     collections::BTreeSet,
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -86,6 +86,8 @@ pub enum Put {
     /// All facts of an object, new or known. The fields that the broker itself keeps (`operation`,
     /// `change_version`, `modified_ms`) stay as they were where the record leaves them absent.
     Whole(ObjectId, Record),
+    /// As `Whole`, of a record that others may hold as it is: then it is not copied. Absent lists are absent in it, not empty.
+    Shared(ObjectId, Arc<Record>),
     /// The facts in these slots, of an object new or known; the other slots stay.
     Part(ObjectId, Record, SlotSet),
     /// All facts of an object as another inventory has them, with its stamps: first sight, last change of the configuration (Unix
@@ -117,10 +119,25 @@ pub struct Credit {
     pub command: Arc<str>,
 }
 
+/// Who is to be named for what changes just now.
+#[derive(Debug, Default)]
+struct Credits {
+    /// By what tells of the change.
+    told: FxHashMap<ObjectId, Credit>,
+    /// By commands that run; of several, the last.
+    running: FxHashMap<ObjectId, Credit>,
+}
+
+impl Credits {
+    fn get(&self, id: ObjectId) -> Option<&Credit> {
+        self.told.get(&id).or_else(|| self.running.get(&id))
+    }
+}
+
 /// What an inventory and its views have in common.
 #[derive(Debug, Default)]
 struct Shared {
-    credits: RwLock<FxHashMap<ObjectId, Credit>>,
+    credits: RwLock<Credits>,
     gaps: Gaps,
     counters: OnceLock<Arc<dyn Counters>>,
 }
@@ -235,9 +252,11 @@ impl Inventory {
             }
             (changes, state.revision)
         };
-        let credits = self.shared.credits.read().clone();
-        for change in changes.iter_mut().filter(|_| !credits.is_empty()) {
-            change.credit = credits.get(&change.id).cloned();
+        {
+            let credits = self.shared.credits.read();
+            for change in &mut changes {
+                change.credit = credits.get(change.id).cloned();
+            }
         }
         self.tell(&changes, &owned, revision);
         revision
@@ -258,7 +277,7 @@ impl Inventory {
                 record.set(slot, value);
                 taken.insert(slot);
             }
-            (id, record, taken)
+            (id, Arc::new(record), taken)
         };
         let mut stamps = None;
         let mut covered = true;
@@ -269,13 +288,17 @@ impl Inventory {
             Put::Remove(id) => return state.remove(id, next, now),
             Put::Whole(id, record) => {
                 kept = self.kept.get(id.kind as usize).copied().unwrap_or_default();
+                (id, Arc::new(record), SlotSet::ALL)
+            }
+            Put::Shared(id, record) => {
+                kept = self.kept.get(id.kind as usize).copied().unwrap_or_default();
                 (id, record, SlotSet::ALL)
             }
             Put::Copy(id, record, created_ms, modified_ms) => {
                 stamps = Some((created_ms, modified_ms));
-                (id, Record::clone(&record), SlotSet::ALL)
+                (id, record, SlotSet::ALL)
             }
-            Put::Part(id, record, slots) => (id, record, slots),
+            Put::Part(id, record, slots) => (id, Arc::new(record), slots),
             Put::Slots(id, values) => {
                 state.entries.get(&id)?;
                 few(id, values)
@@ -296,7 +319,7 @@ impl Inventory {
         if let Some(text) = self.register.trouble(id)
             && let Some(slot) = self.schema.slot(id.kind, "trouble")
         {
-            record.set(slot, text);
+            Arc::make_mut(&mut record).set(slot, text);
             taken.insert(slot);
         }
         if covered {
@@ -305,7 +328,7 @@ impl Inventory {
         let old = state.entries.get(&id).cloned();
         let interner = self.interns.then_some(interner);
         let old_record = old.as_ref().map(|e| &e.record);
-        let Some((mut record, mut changed)) = merge(interner, old_record, &record, taken, kept) else {
+        let Some((mut record, mut changed)) = merge(interner, old_record, record, taken, kept) else {
             if let (Some((created_ms, _)), Some(entry)) = (stamps, state.entries.get_mut(&id)) {
                 entry.created_ms = entry.created_ms.min(created_ms);
             }
@@ -329,7 +352,7 @@ impl Inventory {
             _ => now,
         };
         let entry = Entry {
-            record: Arc::new(record),
+            record,
             config: if configured { next } else { old.as_ref().map_or(next, |e| e.config) },
             runtime: if ran { next } else { old.as_ref().map_or(next, |e| e.runtime) },
             created_ms,
@@ -350,7 +373,7 @@ impl Inventory {
     }
 
     /// Writes the two fields that say when the configuration changed, where the kind has them.
-    fn stamp(&self, kind: Kind, record: &mut Record, changed: &mut SlotSet, revision: Revision, now: i64) {
+    fn stamp(&self, kind: Kind, record: &mut Arc<Record>, changed: &mut SlotSet, revision: Revision, now: i64) {
         if kind != Kind::Vm {
             return;
         }
@@ -360,7 +383,7 @@ impl Inventory {
                 && !changed.contains(slot)
                 && !same(record.get(slot), &value)
             {
-                record.set(slot, value);
+                Arc::make_mut(record).set(slot, value);
                 changed.insert(slot);
             }
         }
@@ -487,19 +510,51 @@ impl Inventory {
     pub fn set_credit(&self, id: ObjectId, credit: Option<Credit>) {
         let mut credits = self.shared.credits.write();
         match credit {
-            Some(credit) => drop(credits.insert(id, credit)),
-            None => drop(credits.remove(&id)),
+            Some(credit) => drop(credits.told.insert(id, credit)),
+            None => drop(credits.told.remove(&id)),
         }
+    }
+
+    /// As [`Inventory::set_credit`], for what a command does to an object until the guard is dropped; who tells of a change is believed
+    /// before it.
+    pub fn run_on(self: &Arc<Self>, ids: impl IntoIterator<Item = ObjectId>, credit: &Credit) -> OnAccount {
+        let ids: Vec<ObjectId> = ids.into_iter().collect();
+        let mut credits = self.shared.credits.write();
+        for id in &ids {
+            credits.running.insert(*id, credit.clone());
+        }
+        OnAccount { inventory: Arc::downgrade(self), ids, command: Arc::clone(&credit.command) }
     }
 
     /// On whose account an object is changing, if it is by a command.
     pub fn credit(&self, id: ObjectId) -> Option<Credit> {
-        self.shared.credits.read().get(&id).cloned()
+        self.shared.credits.read().get(id).cloned()
     }
 
     #[cfg(test)]
     pub(crate) fn dump_index(&self) -> BTreeSet<String> {
         self.state.read().index.dump()
+    }
+}
+
+/// A command's account for what changes; dropped when the command has ended.
+#[derive(Debug)]
+#[must_use = "dropping it closes the account"]
+pub struct OnAccount {
+    inventory: Weak<Inventory>,
+    ids: Vec<ObjectId>,
+    command: Arc<str>,
+}
+
+impl Drop for OnAccount {
+    fn drop(&mut self) {
+        let Some(inventory) = self.inventory.upgrade() else { return };
+        let mut credits = inventory.shared.credits.write();
+        for id in &self.ids {
+            if credits.running.get(id).is_some_and(|credit| credit.command == self.command) {
+                credits.running.remove(id);
+            }
+        }
     }
 }
 

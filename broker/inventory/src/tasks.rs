@@ -106,6 +106,7 @@ struct Slots {
     fault: Slot,
     message: Slot,
     cause: Slot,
+    chain: Slot,
 }
 
 /// A field the union's own messages have; a test opens every one.
@@ -137,6 +138,7 @@ impl Tasks {
             fault: s("fault"),
             message: s("message"),
             cause: s("cause"),
+            chain: s("chain"),
         };
         let lately = Arc::new(Lately::new(slots.queued_ms, slots.completed_ms, slots.number));
         let watch = inventory.observe_all(Arc::clone(&lately) as Arc<dyn Observer>);
@@ -246,6 +248,7 @@ impl Tasks {
         task.set(s.principal, &*command.principal);
         task.set(s.session_id, &*command.session);
         task.set(s.command_id, command.id.to_string());
+        task.set(s.chain, command.id.chain());
         task.set(s.cancelable, cancelable);
         let recent = {
             let mut book = self.book.lock();

@@ -16,7 +16,7 @@ use std::{
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use union::{
-    Command, ObjectId, Value,
+    ObjectId, Value,
     command::{Cause, Code, Outcome, Revision},
 };
 
@@ -107,7 +107,7 @@ impl Owner {
         if let Some(own) = ended.first_mut().and_then(|job| job.load.running.take()) {
             drop(own.detach());
         }
-        let outcome = match (outcome, self.clear(object)) {
+        let outcome = match (outcome, self.clear(object, run.lane)) {
             (Outcome::Done { revision, result, already }, Some(cleared)) => {
                 Outcome::Done { revision: revision.max(cleared), result, already }
             }
@@ -155,18 +155,23 @@ impl Owner {
         }
     }
 
-    /// Shows the operation of a command that begins.
-    pub(crate) fn show(&self, command: &Command) {
+    /// Shows the operation of a command that begins. What it makes is on the same account.
+    pub(crate) fn show(&self, run: &Run) {
+        let command = &run.command;
         let credit =
             Credit { principal: Arc::clone(&command.principal), command: command.id.to_string().into() };
+        if run.lane != command.object {
+            self.inventory.set_credit(run.lane, Some(credit.clone()));
+        }
         self.inventory.set_credit(command.object, Some(credit));
         self.set_operation(command.object, Value::Int(command.schema.operation));
     }
 
-    /// Takes the shown operation away.
-    pub(super) fn clear(&self, object: ObjectId) -> Option<Revision> {
+    /// Takes the shown operation of an object away, and the account of what was made in the lane.
+    pub(super) fn clear(&self, object: ObjectId, lane: ObjectId) -> Option<Revision> {
         let revision = self.set_operation(object, Value::Absent);
         self.inventory.set_credit(object, None);
+        self.inventory.set_credit(lane, None);
         revision
     }
 

@@ -33,7 +33,7 @@ pub(super) async fn settle(owner: &Arc<Owner>, run: &Run, unsettled: &Unsettled)
         let why = format!("the agent stopped before {} was sent; nothing was done", command.verb);
         return Outcome::Failed(Cause::new(Code::Unreachable, why));
     }
-    owner.show(command);
+    owner.show(run);
     let (mut pause, longest) = owner.limits.pause;
     let mut missing_since = None;
     let mut told = false;

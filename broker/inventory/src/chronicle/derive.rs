@@ -128,6 +128,10 @@ impl Context<'_> {
     fn vm(&self, out: &mut Vec<Note>) {
         let (old, new) = match (&self.change.old, &self.change.new) {
             (Some(old), Some(new)) => (old, new),
+            (None, Some(_)) if self.change.credit.is_some() => {
+                // By a command: it was made. Both are told when it is there, because its name and place are known then.
+                return out.extend([self.note("vm.being_created"), self.note("vm.created")]);
+            }
             (None, Some(_)) => return out.push(self.note("vm.registered")),
             (Some(old), None) => return out.push(self.farewell("vm.removed", old)),
             (None, None) => return,
@@ -204,14 +208,17 @@ impl Context<'_> {
         let what = match is {
             _ if was == is => return,
             _ if is == i64::from(TaskState::Queued as i32) => "task.queued",
+            // Its beginning was not heard of.
+            _ if was == 0 && is == i64::from(TaskState::Active as i32) => "task.queued",
             _ if is == i64::from(TaskState::Succeeded as i32) => "task.succeeded",
             _ if is == i64::from(TaskState::Failed as i32) => "task.failed",
             _ => return,
         };
         let mut note = Note { what, object: self.value(new, "object_id").as_ref_id(), ..Note::default() };
-        for field in ["principal", "command_id", "session_id", "object_name"] {
+        for field in ["principal", "command_id", "session_id", "object_name", "method"] {
             note.fields.push((field, self.value(new, field).clone()));
         }
+        note.fields.push(("task_id", self.change.id.into()));
         let method = self.value(new, "method").as_str().unwrap_or_default();
         note.message = match self.value(new, "message").as_str() {
             Some(why) if what == "task.failed" => format!("{method}: {why}"),

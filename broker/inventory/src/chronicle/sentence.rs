@@ -6,6 +6,8 @@ use union::Record;
 /// What happened, after the subject; a word without a line here is shown with its dots and underscores as spaces.
 const SAID: &[(&str, &str)] = &[
     ("vm.registered", "was added"),
+    ("vm.being_created", "is being created"),
+    ("vm.created", "was created"),
     ("vm.removed", "was removed"),
     ("vm.reconfigured", "was reconfigured"),
     ("vm.migrated", "moved to another host"),

@@ -82,6 +82,44 @@ fn an_event_names_who_asked_and_where() {
 }
 
 #[test]
+fn what_a_command_makes_is_created_and_what_it_takes_away_is_its_too() {
+    let source = inventory();
+    let view = View::new("fleet", &source, Layout::Fleet(Skeleton::default()));
+    let (chronicle, _guard) = Chronicle::new("fleet", view.inventory());
+    let (vm, host) = (id(Kind::Vm, 1), id(Kind::Host, 1));
+    source.apply(vec![Put::Whole(host, record(Kind::Host, &[("name", "h".into())]))]);
+    let command = CommandId("0190b6d2-0000-7000-8000-0000000000ff".parse().expect("a uuid"));
+    let credit = Credit { principal: "ann".into(), command: command.to_string().into() };
+    let account = source.run_on([vm], &credit);
+    source.apply(vec![Put::Whole(vm, record(Kind::Vm, &[("name", "a".into()), ("host_id", host.into())]))]);
+    set(&source, vm, "guest_os", "other");
+    drop(account);
+    set(&source, vm, "memory_bytes", 7);
+    let other = Credit { principal: "bob".into(), command: "c2".into() };
+    let first = source.run_on([vm], &credit);
+    let second = source.run_on([vm], &other);
+    drop(first);
+    source.apply(vec![Put::Remove(vm)]);
+    drop(second);
+    let told: Vec<_> = chronicle.query(&Filter { objects: Some(vec![vm]), ..Filter::default() });
+    let get = |event: &Entry, field| event.record.get(slot(Kind::Event, field)).clone();
+    let said: Vec<(&str, Value)> = told.iter().map(|e| (&*e.what, get(e, "principal"))).collect();
+    assert_eq!(
+        said,
+        [
+            ("vm.being_created", "ann".into()),
+            ("vm.created", "ann".into()),
+            ("vm.reconfigured", Value::Absent),
+            ("vm.removed", "bob".into()),
+        ]
+    );
+    let chains: Vec<Value> = told.iter().map(|event| get(event, "chain")).collect();
+    let own = told.get(2).map(|event| event.number.into());
+    assert_eq!(chains[..2], [command.chain().into(), command.chain().into()]);
+    assert_eq!(chains.get(2).cloned(), own);
+}
+
+#[test]
 fn hosts_come_and_go() {
     let inventory = inventory();
     let (chronicle, _guard) = Chronicle::new("c", &inventory);
