@@ -14,7 +14,7 @@ mod check;
 mod eval;
 mod parse;
 
-use crate::{flow::Shape, reader::Reader};
+use crate::{flow::Shape, reader::Reader, sharing::Sharing};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use union::{Kind, MessageId, ObjectId, Record, Slot, SlotSet, Value};
@@ -143,6 +143,8 @@ pub(crate) enum Expr {
     EndsWith(Box<Expr>, Box<Expr>),
     /// A path as seen from a folder above it.
     Below(Box<Expr>, Box<Expr>),
+    /// Whether something else shows the file behind the item, a disk; with where the object says its host.
+    ShownElsewhere(Arc<Sharing>, Slot),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

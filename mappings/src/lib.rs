@@ -30,6 +30,7 @@ pub mod reader;
 pub mod render;
 pub mod report;
 pub mod schema;
+pub mod sharing;
 mod table;
 #[cfg(test)]
 mod testing;

@@ -27,6 +27,10 @@ pub trait Reader {
     fn object(&self, id: ObjectId) -> Option<Arc<Record>>;
     /// Adds the objects of `kind` whose `slot` names `to`.
     fn referring(&self, kind: Kind, slot: Slot, to: ObjectId, out: &mut Vec<ObjectId>);
+    /// All objects of a kind; `None`: this reader does not know them all.
+    fn every(&self, _kind: Kind) -> Option<Vec<ObjectId>> {
+        None
+    }
     /// The object's reference in this view; `None`: the view does not show it.
     fn native_ref(&self, id: ObjectId) -> Option<NativeRef>;
     /// The view's name, for example `fleet`.

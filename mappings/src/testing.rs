@@ -82,6 +82,10 @@ impl Reader for World {
         out.extend(objects.map(|(id, _)| *id));
     }
 
+    fn every(&self, kind: Kind) -> Option<Vec<ObjectId>> {
+        Some(self.objects.keys().copied().filter(|id| id.kind == kind).collect())
+    }
+
     fn native_ref(&self, id: ObjectId) -> Option<NativeRef> {
         Some(NativeRef { ty: Arc::from(id.kind.message()), id: Arc::from(format!("n{}", id.uuid.as_u128())) })
     }

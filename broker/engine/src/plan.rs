@@ -45,6 +45,10 @@ impl Reader for Around<'_> {
         self.0.referring(kind, slot, to, out);
     }
 
+    fn every(&self, kind: Kind) -> Option<Vec<ObjectId>> {
+        Some(self.0.ids(kind))
+    }
+
     fn native_ref(&self, _: ObjectId) -> Option<NativeRef> {
         None
     }

@@ -87,6 +87,10 @@ impl Reader for World {
         }
     }
 
+    fn every(&self, kind: Kind) -> Option<Vec<ObjectId>> {
+        Some(self.objects.keys().copied().filter(|id| id.kind == kind).collect())
+    }
+
     fn native_ref(&self, id: ObjectId) -> Option<NativeRef> {
         if let Some((Some(native), _)) = self.objects.get(&id) {
             return Some(native.clone());

@@ -8,6 +8,7 @@ use crate::{
     flow::{Flow, Shape},
     report::{Findings, Span, did_you_mean},
     schema::NativeSchema,
+    sharing::Sharing,
 };
 use smallvec::smallvec;
 use std::sync::Arc;
@@ -347,8 +348,18 @@ impl Checker<'_> {
     }
 
     fn call(&mut self, ast: &Ast, name: &str, arguments: &[Ast]) -> Option<Typed> {
-        const CALLS: [&str; 9] =
-            ["has", "size", "sum", "string", "lower", "native_id", "uuid", "ends_with", "below"];
+        const CALLS: [&str; 10] = [
+            "has",
+            "size",
+            "sum",
+            "string",
+            "lower",
+            "native_id",
+            "uuid",
+            "ends_with",
+            "below",
+            "shown_elsewhere",
+        ];
         if !CALLS.contains(&name) {
             let help = did_you_mean(name, CALLS).or_else(|| Some(format!("known: {}", CALLS.join(", "))));
             return self.fail(ast, format!("there is no function `{name}`"), help);
@@ -378,6 +389,9 @@ impl Checker<'_> {
         if name == "sum" {
             return self.sum(ast, argument);
         }
+        if name == "shown_elsewhere" {
+            return self.shown_elsewhere(ast, argument);
+        }
         let whole = match &argument.node {
             Node::Name(n) => {
                 self.scope.names.iter().find(|(s, r, _)| s == n && *r != Root::Command).map(|(_, r, _)| *r)
@@ -404,6 +418,25 @@ impl Checker<'_> {
                 self.fail(ast, message, None)
             }
         }
+    }
+
+    /// `shown_elsewhere(item)` of a VM's disk.
+    fn shown_elsewhere(&mut self, ast: &Ast, argument: &Ast) -> Option<Typed> {
+        let named = |name: &str| self.scope.names.iter().find(|(n, ..)| *n == name);
+        let item = match &argument.node {
+            Node::Name(name) => named(name).filter(|(_, root, _)| *root == Root::Item),
+            _ => None,
+        };
+        let is_disk = item.and_then(|(.., id)| self.union.get(*id)).is_some_and(|m| m.name == "Disk");
+        let vm = self.union.kind(Kind::Vm).id;
+        let of_vm = self.scope.names.iter().any(|(_, root, id)| *root == Root::Object && *id == vm);
+        let sharing = Sharing::new(self.union).filter(|_| is_disk && of_vm);
+        let (Some(sharing), Some(host)) = (sharing, self.union.slot(Kind::Vm, "host_id")) else {
+            let message = "`shown_elsewhere` is asked of a VM's disk, as `each = \"self.disks\"` gives it";
+            return self.fail(ast, message.into(), Some("`shown_elsewhere(item)`".to_owned()));
+        };
+        self.reads.object.insert(host);
+        Some((Expr::ShownElsewhere(Arc::new(sharing), host), Shape::one(Flow::Bool)))
     }
 
     fn sum(&mut self, ast: &Ast, argument: &Ast) -> Option<Typed> {

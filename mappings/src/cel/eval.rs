@@ -54,6 +54,9 @@ pub(super) fn truth(expr: &Expr, frame: &Frame<'_>) -> bool {
             (Value::Str(a), Value::Str(b)) => a.ends_with(&**b),
             _ => false,
         },
+        Expr::ShownElsewhere(sharing, host) => {
+            sharing.elsewhere(frame.reader, frame.id, frame.object.get(*host).as_ref_id(), frame.item)
+        }
         Expr::In(a, items) => {
             let a = eval(a, frame);
             items.iter().any(|i| compare(Compare::Eq, &a, &eval(i, frame)))
@@ -169,6 +172,7 @@ fn eval<'a>(expr: &'a Expr, frame: &Frame<'a>) -> Val<'a> {
         | Expr::Or(..)
         | Expr::Compare(..)
         | Expr::Has(_)
+        | Expr::ShownElsewhere(..)
         | Expr::In(..)
         | Expr::InList(..) => Cow::Owned(Value::Bool(truth(expr, frame))),
     }

@@ -40,6 +40,10 @@ impl Reader for Tracing<'_> {
         self.inner.referring(kind, slot, to, out);
     }
 
+    fn every(&self, kind: Kind) -> Option<Vec<ObjectId>> {
+        self.inner.every(kind)
+    }
+
     fn native_ref(&self, id: ObjectId) -> Option<NativeRef> {
         self.inner.native_ref(id)
     }

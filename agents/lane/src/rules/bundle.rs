@@ -46,6 +46,10 @@ impl Reader for Facts<'_> {
         self.0.referring(kind, slot, to, out);
     }
 
+    fn every(&self, kind: Kind) -> Option<Vec<ObjectId>> {
+        Some(self.0.ids(kind))
+    }
+
     fn native_ref(&self, _: ObjectId) -> Option<NativeRef> {
         None
     }

@@ -64,6 +64,7 @@ pub fn volume(
         let root = document.root();
         set(schema, r, "path", text_at(root, "target/path"));
         let format = at(root, "target/format").and_then(|f| f.attribute("type"));
+        set(schema, r, "backing_path", text_at(root, "backingStore/path"));
         set(schema, r, "format", format.map(|f| tables.format(f) as i32));
         let modified = text_at(root, "target/timestamps/mtime").and_then(seconds);
         set(schema, r, "modified_ms", modified.map(|s| s.saturating_mul(1000)));
@@ -101,7 +102,7 @@ mod tests {
             key: "/mnt/n/a.qcow2".into(),
             sizes,
             xml: "<volume><target><path>/mnt/n/a.qcow2</path><format type='qcow2'/><timestamps><mtime>17.5</mtime>\
-                  </timestamps></target></volume>"
+                  </timestamps></target><backingStore><path>/mnt/n/base.qcow2</path></backingStore></volume>"
                 .into(),
         };
         let (_, record) = volume(&schema, &tables(), &names, Uuid::nil(), &native);
@@ -109,5 +110,6 @@ mod tests {
         assert_eq!(field("path"), Value::str("/mnt/n/a.qcow2"));
         assert_eq!(field("format"), Value::Int(DiskFormat::Qcow2 as i64));
         assert_eq!(field("modified_ms"), Value::Int(17_000));
+        assert_eq!(field("backing_path"), Value::str("/mnt/n/base.qcow2"));
     }
 }
