@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 ON, OFF, SUSPENDED = "poweredOn", "poweredOff", "suspended"
-# What virsh does directly on the host.
-DIRECT = ("start", "destroy", "managedsave")
+# What virsh does to a VM's power directly on the host.
+POWER = ("start", "destroy", "managedsave")
 # Answers after which an effect may or may not be there.
 AMBIGUOUS = ("RequestCanceled", "InvalidState", "GenericVmConfigFault", "interrupted")
 
@@ -39,7 +39,9 @@ class Op:
     fault: str | None = None
     existing: str | None = None
     seen: State | None = None
-    # Somebody changed the VM directly on the host meanwhile.
+    # Done directly on the host, past hyperglot.
+    direct: bool = False
+    # Somebody changed the VM meanwhile who does not queue in its lane.
     met: bool = False
 
     @property
@@ -127,7 +129,7 @@ def with_others(history: list[Op]) -> list[Op]:
     changed = []
     for op in history:
         ends = [o.returned for o in history if o.what == "off" and o.fault != "TaskInProgress" and overlap(op, o)]
-        met = any((o.what in DIRECT or op.what in DIRECT) and not o.reads and overlap(op, o) for o in history)
+        met = any((op.direct or o.direct and o.what in POWER) and not o.reads and overlap(op, o) for o in history)
         if op.fault == "RequestCanceled":
             if not ends:
                 raise NotLinear(f"nobody overtook this: {op}")

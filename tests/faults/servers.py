@@ -100,14 +100,14 @@ class Virsh:
         began, guest = time.monotonic(), self.guests[vm]
         if what == "domstate":
             state = self.host.state(guest)
-            return Op(self.name, vm, what, None, began, time.monotonic(), seen=State(OFF if state == "shut off" else ON))
+            return Op(self.name, vm, what, None, began, time.monotonic(), seen=State(OFF if state == "shut off" else ON), direct=True)
         more = ["--live", "--config", str(argument)] if what == "desc" else []
         done = subprocess.run(["virsh", "-c", self.host.uri, what, guest, *more], capture_output=True, text=True, timeout=60)
         fault = None
         if done.returncode:
             known = [name for words, name in self.REFUSED.items() if words in done.stderr]
             fault = known[0] if known else "interrupted"
-        return Op(self.name, vm, what, argument, began, time.monotonic(), fault)
+        return Op(self.name, vm, what, argument, began, time.monotonic(), fault, direct=True)
 
 
 def argument(what: str, name: str, n: int, rng: random.Random):

@@ -82,6 +82,12 @@ def test_the_checker_knows_overlap_lag_and_losers():
         linear.judge([on, replace(on, client="b")], initial)
     busy = Op("b", "v", "off", None, 0.5, 0.6, fault="TaskInProgress")
     linear.judge([on, busy], initial)
+    # A reset by hand that a power-off of the lane cuts short; one that nobody met.
+    power_off = Op("a", "v", "off", None, 0, 2)
+    cut = Op("virsh", "v", "reset", None, 1, 3, fault="interrupted", direct=True)
+    linear.judge([power_off, cut], {"v": State(ON)})
+    with pytest.raises(NotLinear):
+        linear.judge([power_off, replace(cut, invoked=2.5)], {"v": State(ON)})
     # What was overtaken may come to its effect until the one that overtook it ends, also after its own client was told and looked.
     overtaken = [Op("a", "v", "memory", 64, 0, 1, fault="RequestCanceled"), Op("b", "v", "off", None, 0.5, 4, fault="InvalidPowerState", existing=OFF)]
     looked = [Op("a", "v", "read", None, 2, 3, seen=State(OFF)), Op("a", "v", "read", None, 5, 6, seen=State(OFF, memory=64))]
