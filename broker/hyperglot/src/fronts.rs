@@ -17,7 +17,7 @@ use crate::{
 };
 use ::front::{BindError, Limits, Listener, ca::Ca, tls::TlsConfig};
 use ::link::Router;
-use inventory::{IdMap, Inventory, Layout, Skeleton, Tasks, View};
+use inventory::{IdMap, Inventory, Layout, ObserverGuard, Skeleton, Tasks, View};
 use mapping::{Bundle, Protocol};
 use parking_lot::Mutex;
 use std::{
@@ -38,6 +38,7 @@ struct Open {
     view: &'static str,
     tls: bool,
     serving: vsphere::front::Serving,
+    _forgetting: ObserverGuard,
     _logins: AbortOnDropHandle<()>,
 }
 
@@ -204,6 +205,7 @@ impl Fronts {
         let side = with.side(config)?;
         let view = View::new(word, &side.inventory, layout);
         let natives = with.natives(&config.protocol, &view).await?;
+        let forgetting = natives.follow(&view);
         let name = format!("{}-{word}-{}", config.protocol, config.listen.port());
         let tls = match config.tls {
             false => None,
@@ -239,6 +241,7 @@ impl Fronts {
             view: word,
             tls: config.tls,
             serving,
+            _forgetting: forgetting,
             _logins: AbortOnDropHandle::new(tokio::spawn(logins)),
         };
         self.open.lock().push(open);

@@ -3,14 +3,25 @@
 //! An id is given out at first sight and never again: the number of a form only grows, and an object that is gone keeps its native id
 //! (a [tombstone](IdMap::retire)), so that a late question finds "gone", not another object.
 //!
+//! ```text
+//! a task: given ─▶ its task is forgotten ([`IdMap::follow`]) ─▶ out of the store ─▶ 4,096 later ones forgotten ─▶ out of memory
+//! ```
+//!
+//! Until then a client that has not yet been told of its end is told by its id.
+//!
 //! A map made by [`IdMap::new`] is in memory: a restart numbers anew. One made by [`IdMap::durable`] is the fast copy of a [`Durable`] one,
 //! which gives the ids out; what that cannot keep is not shown.
 
+use crate::{
+    layout::View,
+    store::{Change, Inventory, Observer, ObserverGuard},
+    tasks::KEEP_MS,
+};
 use parking_lot::RwLock;
 use rustc_hash::{FxHashMap, FxHashSet};
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 use tokio::sync::oneshot;
-use union::ObjectId;
+use union::{Kind, ObjectId};
 
 /// Gives ids out and keeps them: what it has returned is known after a restart, and never given to another object.
 pub trait Durable: Send + Sync + std::fmt::Debug {
@@ -21,7 +32,9 @@ pub trait Durable: Send + Sync + std::fmt::Debug {
     fn fix(&self, id: ObjectId, native: &str) -> Result<Arc<str>, NotKept>;
     /// As [`IdMap::retire`]. May wait for a disk.
     fn retire(&self, id: ObjectId) -> Result<(), NotKept>;
-    /// Everything that was ever given out.
+    /// As [`IdMap::forget`]. Must not wait.
+    fn forget(&self, ids: &[ObjectId]);
+    /// Everything that was given out and not forgotten.
     fn all(&self) -> Vec<(ObjectId, Arc<str>, bool)>;
     /// What to wait for before the object's id is told, if it was given out and is not written yet.
     fn writing(&self, id: ObjectId) -> Option<oneshot::Receiver<()>> {
@@ -56,6 +69,8 @@ struct Maps {
     union: FxHashMap<Arc<str>, ObjectId>,
     last: FxHashMap<Arc<str>, u64>,
     retired: FxHashSet<ObjectId>,
+    /// Those that are forgotten but for here, oldest first.
+    forgotten: VecDeque<ObjectId>,
 }
 
 impl Maps {
@@ -75,6 +90,25 @@ pub struct Taken {
     pub by: ObjectId,
     /// Who asked.
     pub wanted: ObjectId,
+}
+
+/// How many forgotten ids are still known here.
+const FORGOTTEN: usize = 4_096;
+
+/// Forgets the ids of the tasks that an inventory forgets.
+#[derive(Debug)]
+struct Forgetting {
+    map: Arc<IdMap>,
+    source: Arc<Inventory>,
+}
+
+impl Observer for Forgetting {
+    fn changed(&self, changes: &[Change]) {
+        // One that only left the view, with its object for example, may come back.
+        let gone = |change: &&Change| change.new.is_none() && self.source.record(change.id).is_none();
+        let tasks = changes.iter().filter(|change| change.id.kind == Kind::Task).filter(gone);
+        self.map.forget(&tasks.map(|change| change.id).collect::<Vec<_>>());
+    }
 }
 
 /// A native id may be this long; a longer one is cut, which `{n}` forms never need.
@@ -224,6 +258,45 @@ impl IdMap {
         self.maps.read().retired.contains(&id)
     }
 
+    /// Forgets objects of which nobody will ask any more; their ids were given out by number, which is never given out again. Others stay
+    /// as they are.
+    pub fn forget(&self, ids: &[ObjectId]) {
+        if ids.is_empty() {
+            return;
+        }
+        if let Some(keeper) = &self.keeper {
+            keeper.forget(ids);
+        }
+        let mut maps = self.maps.write();
+        for id in ids {
+            if maps.native.contains_key(id) {
+                maps.forgotten.push_back(*id);
+            }
+        }
+        while maps.forgotten.len() > FORGOTTEN {
+            let Some(id) = maps.forgotten.pop_front() else { break };
+            maps.retired.remove(&id);
+            if let Some(native) = maps.native.remove(&id) {
+                maps.union.remove(&native);
+            }
+        }
+    }
+
+    /// From now on, while the guard lives, the ids of tasks that `view` and its source forget are forgotten, and at once those of tasks
+    /// that were forgotten in an earlier life.
+    pub fn follow(self: &Arc<IdMap>, view: &View) -> ObserverGuard {
+        let source = Arc::clone(view.source());
+        let kept_since = source.clock().now_ms().saturating_sub(2 * KEEP_MS);
+        let old = |id: &ObjectId| {
+            // The first 48 bits of an ordered uuid are its time.
+            let made = i64::try_from(id.uuid.as_u128() >> 80).unwrap_or(i64::MAX);
+            id.kind == Kind::Task && made < kept_since && source.record(*id).is_none()
+        };
+        let left: Vec<ObjectId> = self.maps.read().native.keys().copied().filter(old).collect();
+        self.forget(&left);
+        view.inventory().observe(Arc::new(Forgetting { map: Arc::clone(self), source }))
+    }
+
     /// Every pair, and the last number of every form, ordered.
     pub fn snapshot(&self) -> Snapshot {
         let maps = self.maps.read();
@@ -332,9 +405,40 @@ mod tests {
             self.0.retire(id);
             Ok(())
         }
+        fn forget(&self, ids: &[ObjectId]) {
+            self.0.forget(ids);
+        }
         fn all(&self) -> Vec<(ObjectId, Arc<str>, bool)> {
             self.0.snapshot().pairs
         }
+    }
+
+    #[test]
+    fn ids_of_forgotten_tasks_are_forgotten_but_the_latest() {
+        let facts = crate::testing::inventory();
+        let view = View::new("fleet", &facts, crate::Layout::Fleet(crate::Skeleton::default()));
+        let keeper = Arc::new(Keeper(IdMap::new("p", "fleet"), usize::MAX));
+        let before = Arc::new(IdMap::durable("p", "fleet", keeper.clone()));
+        let task = |n: usize| ObjectId::new(Kind::Task, uuid::Uuid::from_u128((1 << 127) + n as u128));
+        let put = |id: ObjectId| crate::Put::Whole(id, facts.schema().kind(id.kind).record());
+        let guard = before.follow(&view);
+        let all: Vec<ObjectId> = (0..FORGOTTEN + 2).map(task).collect();
+        facts.apply(all.iter().copied().chain([id(1)]).map(put).collect());
+        before.natives(&all.iter().map(|id| (*id, "task-{n}")).collect::<Vec<_>>());
+        before.native(id(1), "vm-{n}");
+        facts.apply(all.iter().skip(1).copied().chain([id(1)]).map(crate::Put::Remove).collect());
+        // The latest are still told of, the oldest are not, and what is no task stays.
+        assert_eq!((before.object("task-2"), before.object("task-3")), (None, Some(task(2))));
+        assert_eq!((before.object("task-1"), before.object("vm-1")), (Some(task(0)), Some(id(1))));
+        drop(guard);
+        // A task of an earlier life of which nobody knows any more.
+        let ancient = ObjectId::new(Kind::Task, uuid::Uuid::from_u128(7));
+        before.native(ancient, "task-{n}");
+        let after = Arc::new(IdMap::durable("p", "fleet", keeper));
+        let _guard = after.follow(&view);
+        let left = after.maps.read().forgotten.clone();
+        assert_eq!(left, [ancient]);
+        assert_eq!(after.native(task(FORGOTTEN + 2), "task-{n}").as_deref(), Some("task-4100"));
     }
 
     #[test]

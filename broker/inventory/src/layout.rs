@@ -149,12 +149,12 @@ struct Memory {
 /// The objects of one redoing, each once: the last word counts.
 #[derive(Debug, Default)]
 struct Puts {
-    list: Vec<(ObjectId, Option<Record>)>,
+    list: Vec<(ObjectId, Option<Arc<Record>>)>,
     at: FxHashMap<ObjectId, usize>,
 }
 
 impl Puts {
-    fn push(&mut self, id: ObjectId, record: Option<Record>) {
+    fn push(&mut self, id: ObjectId, record: Option<Arc<Record>>) {
         let at = *self.at.entry(id).or_insert(self.list.len());
         match self.list.get_mut(at) {
             Some(place) => place.1 = record,
@@ -345,7 +345,7 @@ impl View {
             puts.list
                 .into_iter()
                 .map(|(id, record)| match record {
-                    Some(record) => Put::Whole(id, record),
+                    Some(record) => Put::Shared(id, record),
                     None => Put::Remove(id),
                 })
                 .collect(),

@@ -1,4 +1,5 @@
-//! How a put becomes the next record of an object: values that stay share their allocation with the old record, new texts are interned.
+//! How a put becomes the next record of an object: values that stay share their allocation with the old record, new texts are interned. A
+//! record that somebody else holds too, for example the inventory it comes from, is taken as it is: then both have the one.
 
 use crate::intern::Interner;
 use std::sync::Arc;
@@ -10,10 +11,10 @@ use union::{Record, Slot, SlotSet, Value};
 pub(crate) fn merge(
     interner: Option<&mut Interner>,
     old: Option<&Arc<Record>>,
-    new: &Record,
+    new: Arc<Record>,
     taken: SlotSet,
     kept: SlotSet,
-) -> Option<(Record, SlotSet)> {
+) -> Option<(Arc<Record>, SlotSet)> {
     let mut changed = SlotSet::EMPTY;
     let width = new.slots().len().max(old.map_or(0, |o| o.slots().len()));
     for index in 0..width {
@@ -26,6 +27,9 @@ pub(crate) fn merge(
     }
     if old.is_some() && changed.is_empty() {
         return None;
+    }
+    if taken == SlotSet::ALL && kept.is_empty() && Arc::strong_count(&new) > 1 {
+        return Some((new, changed));
     }
     let mut next = match old {
         Some(old) => Record::clone(old),
@@ -43,7 +47,7 @@ pub(crate) fn merge(
             },
         );
     }
-    Some((next, changed))
+    Some((Arc::new(next), changed))
 }
 
 /// Equality that looks inside only when it must, takes absent and empty for equal, and a number that is none for itself.

@@ -373,7 +373,14 @@ impl Inventory {
     }
 
     /// Writes the two fields that say when the configuration changed, where the kind has them.
-    fn stamp(&self, kind: Kind, record: &mut Arc<Record>, changed: &mut SlotSet, revision: Revision, now: i64) {
+    fn stamp(
+        &self,
+        kind: Kind,
+        record: &mut Arc<Record>,
+        changed: &mut SlotSet,
+        revision: Revision,
+        now: i64,
+    ) {
         if kind != Kind::Vm {
             return;
         }

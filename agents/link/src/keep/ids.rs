@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A task is shown the moment it is made, so it does not wait for a disk of its own: its number is of a block set aside before, and the pair is
-//! queued for the store at once, so that it is durable before the intent of the task's command, which is queued behind it.
+//! queued for the store at once, to be written by the same sync as the intent of the task's command, which is queued behind it: durable not
+//! after the intent, and before anybody is told.
 //!
 //! The view of a map says whose it is: `fleet` is the engine's alone; the view of one host is its agent's (`host:<agent>` for example), who
 //! hands each pair to the engine through its outbox.
@@ -54,6 +55,8 @@ pub struct Kept {
     leased: Option<Arc<Leased>>,
     /// Objects that are gone, until that is written.
     gone: Arc<Mutex<BTreeSet<ObjectId>>>,
+    /// Objects that are to be forgotten, until they are.
+    old: Arc<Mutex<BTreeSet<ObjectId>>>,
     ahead: Arc<Mutex<Ahead>>,
 }
 
@@ -82,7 +85,15 @@ struct Leased {
 impl Kept {
     /// A map whose numbers are counted: the engine's own.
     pub fn counted(map: Arc<IdMap>, epoch: Epoch, clock: Arc<dyn Clock>) -> Arc<Kept> {
-        Arc::new(Kept { map, epoch, clock, leased: None, gone: Arc::default(), ahead: Arc::default() })
+        Arc::new(Kept {
+            map,
+            epoch,
+            clock,
+            leased: None,
+            gone: Arc::default(),
+            old: Arc::default(),
+            ahead: Arc::default(),
+        })
     }
 
     /// A map of `agent`, whose numbers the engine leases.
@@ -101,7 +112,15 @@ impl Kept {
             asking: Mutex::default(),
         };
         let leased = Some(Arc::new(leased));
-        Arc::new(Kept { map, epoch, clock, leased, gone: Arc::default(), ahead: Arc::default() })
+        Arc::new(Kept {
+            map,
+            epoch,
+            clock,
+            leased,
+            gone: Arc::default(),
+            old: Arc::default(),
+            ahead: Arc::default(),
+        })
     }
 
     /// The fast copy of it, for a front.
@@ -164,7 +183,8 @@ impl Kept {
                 natives.push(known);
                 continue;
             }
-            let form: Arc<str> = Arc::from(*form);
+            let known = ahead.ranges.get_key_value(*form).map(|(form, _)| Arc::clone(form));
+            let form: Arc<str> = known.unwrap_or_else(|| Arc::from(*form));
             let (native, number) = loop {
                 let range = ahead.ranges.entry(Arc::clone(&form)).or_default();
                 let Some(number) = range.next() else {
@@ -307,6 +327,33 @@ impl Durable for Kept {
             });
         }
         Ok(())
+    }
+
+    fn forget(&self, ids: &[ObjectId]) {
+        let Ok(handle) = Handle::try_current() else {
+            if let Err(error) = super::wait(self.map.forget(ids, self.epoch)) {
+                tracing::warn!(%error, "ids of old objects were not forgotten; a later start does it");
+            }
+            return;
+        };
+        let first = {
+            let mut old = self.old.lock();
+            let first = old.is_empty();
+            old.extend(ids);
+            first && !old.is_empty()
+        };
+        if first {
+            let (map, old, epoch) = (Arc::clone(&self.map), Arc::clone(&self.old), self.epoch);
+            handle.spawn(async move {
+                tokio::time::sleep(super::GATHER).await;
+                let ids: Vec<ObjectId> = std::mem::take(&mut *old.lock()).into_iter().collect();
+                for ids in ids.chunks(TOGETHER) {
+                    if let Err(error) = map.forget(ids, epoch).await {
+                        tracing::warn!(%error, "ids of old objects were not forgotten; a later start does it");
+                    }
+                }
+            });
+        }
     }
 
     fn all(&self) -> Vec<(ObjectId, Arc<str>, bool)> {

@@ -282,6 +282,27 @@ enum Step {
     Lost,
 }
 
+#[test]
+fn an_agent_of_this_process_the_fleet_and_its_views_have_one_record_of_what_they_show_alike() {
+    let facts = inventory();
+    let fleet = fleet();
+    let _local = fleet.follow("me", &facts, Arc::new(|_| None));
+    let view = crate::View::new("fleet", fleet.inventory(), crate::Layout::Fleet(crate::Skeleton::default()));
+    let (task, vm) = (id(Kind::Task, 1), id(Kind::Vm, 2));
+    let put = |id, name| vec![Put::Whole(id, record(id.kind, &[("method", name)]))];
+    facts.apply(put(task, "m".into()));
+    facts.apply(vec![Put::Slots(task, vec![(slot(Kind::Task, "progress"), 7i64.into())])]);
+    facts.apply(vec![Put::Whole(vm, record(Kind::Vm, &[("name", "a".into())]))]);
+    let same = |a: &Inventory, b: &Inventory, id| Arc::ptr_eq(&a.record(id).unwrap(), &b.record(id).unwrap());
+    assert!(same(&facts, fleet.inventory(), task) && same(fleet.inventory(), view.inventory(), task));
+    assert!(same(&facts, fleet.inventory(), vm));
+    // What the broker lays over it is not in the agent's.
+    fleet.inventory().set_own(vm, vec![(slot(Kind::Vm, "description"), "mine".into())]);
+    facts.apply(vec![Put::Slots(vm, vec![(slot(Kind::Vm, "description"), "theirs".into())])]);
+    assert_eq!(facts.record(vm).unwrap().get(slot(Kind::Vm, "description")).as_str(), Some("theirs"));
+    assert_eq!(value(&fleet, vm, "description"), Some("mine".into()));
+}
+
 fn any_step() -> impl Strategy<Value = (usize, Step)> {
     let batch = any_batches().prop_map(|mut batches| batches.swap_remove(0));
     let step = prop_oneof![

@@ -150,7 +150,7 @@ impl View {
             Item::Root => {
                 let kind = FolderKind::FolderDatacenter;
                 let record = plan::folder(self.source.schema(), &self.names.root, kind, None, None);
-                puts.push(self.root, Some(record));
+                puts.push(self.root, Some(Arc::new(record)));
             }
             Item::Default => self.project_default(memory, puts),
             Item::Standalone(host) => self.project_standalone(host, memory, puts),
@@ -163,7 +163,7 @@ impl View {
                     let cluster_record = self.project_cluster(cluster, &c);
                     self.root_pool(pool, cluster, &cluster_record, &memory.usage)
                 });
-                puts.push(pool, record);
+                puts.push(pool, record.map(Arc::new));
             }
         }
     }
@@ -190,7 +190,7 @@ impl View {
         for (id, record) in
             self.datacenter.records(schema, &self.names.datacenter, Some(self.root), &self.names)
         {
-            puts.push(id, shown.then_some(record));
+            puts.push(id, shown.then(|| Arc::new(record)));
         }
     }
 
@@ -248,7 +248,7 @@ impl View {
         }
     }
 
-    fn project_source(&self, id: ObjectId, memory: &mut Memory) -> Option<Record> {
+    fn project_source(&self, id: ObjectId, memory: &mut Memory) -> Option<Arc<Record>> {
         let Memory { usage, names } = memory;
         let entry = self.source.get(id).filter(|entry| self.shows(id, &entry.record));
         let Some(Entry { record, created_ms, .. }) = entry else {
@@ -266,7 +266,8 @@ impl View {
             Kind::ResourcePool => self.project_pool(id, &record, usage),
             Kind::Datacenter => self.rooted(&record, self.slots.datacenter.folder_id),
             Kind::Folder => self.rooted(&record, self.slots.folder.parent_id),
-            _ => Record::clone(&record),
+            // Nothing is placed: the view has the source's record itself.
+            _ => return Some(record),
         };
         if let Some((slot, place)) = self.named_in(id, &record, &out) {
             let name = match record.get(slot) {
@@ -278,7 +279,7 @@ impl View {
                 out.set(slot, Value::Str(Arc::clone(shown)));
             }
         }
-        Some(out)
+        Some(Arc::new(out))
     }
 
     /// The slot of an object's name, and the place where that has to be the only one; `None`: its kind needs no such name.
@@ -480,8 +481,8 @@ impl View {
         cluster.set(c.resource_pool_id, pool_id);
         self.add_up(&mut cluster, if host.is_some() { std::slice::from_ref(&host_id) } else { &[] });
         let pool = self.root_pool(pool_id, cluster_id, &cluster, &memory.usage);
-        puts.push(cluster_id, Some(cluster));
-        puts.push(pool_id, Some(pool));
+        puts.push(cluster_id, Some(Arc::new(cluster)));
+        puts.push(pool_id, Some(Arc::new(pool)));
     }
 
     fn root_pool(&self, id: ObjectId, cluster_id: ObjectId, cluster: &Record, usage: &Usage) -> Record {

@@ -33,11 +33,12 @@ impl Layers {
         &mut self,
         schema: &Schema,
         id: ObjectId,
-        record: &mut Record,
+        record: &mut Arc<Record>,
         taken: &mut SlotSet,
         kept: SlotSet,
     ) {
         let Some(layer) = self.of.get_mut(&id) else { return };
+        let record = Arc::make_mut(record);
         for (slot, laid) in layer {
             let value = record.get(*slot);
             if taken.contains(*slot) && !(kept.contains(*slot) && value.is_absent()) {
