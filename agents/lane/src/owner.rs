@@ -21,7 +21,7 @@ mod news;
 mod run;
 mod settle;
 
-pub(crate) use lanes::{Errand, Kept, Lanes, Load, Run};
+pub(crate) use lanes::{Errand, Kept, Lanes, Load, Run, Search};
 pub(crate) use news::Subscription;
 
 use crate::{

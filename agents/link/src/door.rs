@@ -296,6 +296,10 @@ impl Link {
         };
         let running = pb::Settled { running: true, ..pb::Settled::default() };
         match self.owner.outcome(id) {
+            // It is not known yet.
+            Some(Known::Ended(Outcome::Unknown { .. })) if self.owner.is_looked_for(id) => {
+                return Ok(running);
+            }
             Some(Known::Ended(outcome)) => return Ok(settled(&outcome)),
             Some(Known::Running) => return Ok(running),
             None => {}

@@ -11,7 +11,10 @@ use std::{
     collections::{BTreeSet, VecDeque},
     sync::Arc,
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use tokio_util::task::AbortOnDropHandle;
 use union::{Command, CommandId, Kind, ObjectId, Plan, command::Outcome};
 
@@ -100,6 +103,15 @@ pub(crate) struct Run {
     pub errand: Errand,
 }
 
+/// The search for what became of a command.
+#[derive(Debug)]
+pub(crate) struct Search {
+    pub id: CommandId,
+    pub task: AbortOnDropHandle<()>,
+    /// Lets it look at once.
+    pub hurry: Arc<Notify>,
+}
+
 /// All lanes, and what is known of their commands.
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
@@ -111,7 +123,7 @@ pub(crate) struct Lanes {
     /// The further lanes of those that need several.
     pub others: FxHashMap<CommandId, Vec<ObjectId>>,
     /// By lane, the search for what became of its last command.
-    pub doubts: FxHashMap<ObjectId, (CommandId, AbortOnDropHandle<()>)>,
+    pub doubts: FxHashMap<ObjectId, Search>,
     pub known: FxHashMap<CommandId, Ticket>,
     pub ended: VecDeque<CommandId>,
     pub closed: bool,

@@ -1,6 +1,6 @@
 //! Turns: the running job of a lane, from its start to its end.
 
-use super::{Errand, Kept, Lanes, Load, Owner, Run};
+use super::{Errand, Kept, Lanes, Load, Owner, Run, Search};
 use crate::{
     perform,
     queue::{Job, Queue},
@@ -13,10 +13,13 @@ use std::{
     panic::AssertUnwindSafe,
     sync::{Arc, Weak},
 };
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, timeout},
+};
 use tokio_util::task::AbortOnDropHandle;
 use union::{
-    ObjectId, Value,
+    CommandId, ObjectId, Value,
     command::{Cause, Code, Outcome, Revision},
 };
 
@@ -73,8 +76,6 @@ impl Owner {
         if load.running.is_some() {
             return;
         }
-        // What is seen from now on may be its effect.
-        lanes.doubts.remove(&lane);
         let run = Run {
             command: Arc::clone(&load.command),
             lane,
@@ -85,6 +86,7 @@ impl Owner {
         let outran = load.outran.take();
         load.expiry = None;
         let run_to_end = self.tracker.spawn(async move {
+            owner.last_look(lane).await;
             // A target that panics must not leave its lane waiting for ever.
             let performed = AssertUnwindSafe(perform::run(&owner, &run, outran)).catch_unwind().await;
             let (outcome, doubt) = performed.unwrap_or_else(|_| {
@@ -118,8 +120,10 @@ impl Owner {
         let lane = run.lane;
         if let Some(doubt) = doubt.filter(|_| alone && lanes.doubts.len() < self.limits.owner) {
             let id = run.command.id;
-            let search = tokio::spawn(perform::follow(Weak::clone(&self.me), run, doubt));
-            lanes.doubts.insert(lane, (id, AbortOnDropHandle::new(search)));
+            let hurry = Arc::new(Notify::new());
+            let search = perform::follow(Weak::clone(&self.me), run, doubt, Arc::clone(&hurry));
+            let task = AbortOnDropHandle::new(tokio::spawn(search));
+            lanes.doubts.insert(lane, Search { id, task, hurry });
         }
         self.go_on(lanes, lane);
     }
@@ -128,12 +132,12 @@ impl Owner {
     pub(crate) fn found(&self, run: &Run, outcome: Outcome) {
         let id = run.command.id;
         let mut lanes = self.lanes.lock();
-        if lanes.doubts.get(&run.lane).is_none_or(|(doubted, _)| *doubted != id) {
+        if lanes.doubts.get(&run.lane).is_none_or(|search| search.id != id) {
             return;
         }
-        if let Some((_, own)) = lanes.doubts.remove(&run.lane) {
+        if let Some(search) = lanes.doubts.remove(&run.lane) {
             // This is the search itself: it ends by returning.
-            drop(own.detach());
+            drop(search.task.detach());
         }
         tracing::info!(command = %id, verb = %run.command.verb, outcome = ?outcome, "what became of a command is known now");
         if let Some(recorder) = self.recorder() {
@@ -144,6 +148,28 @@ impl Owner {
             ending.end(outcome);
             *known = ticket;
         }
+    }
+
+    /// What is seen once the next command of a lane begins may be its effect: what is not known of the one before is looked for once more,
+    /// and then given up.
+    async fn last_look(&self, lane: ObjectId) {
+        let Some(hurry) = self.lanes.lock().doubts.get(&lane).map(|search| Arc::clone(&search.hurry)) else {
+            return;
+        };
+        hurry.notify_one();
+        let found = async {
+            while self.lanes.lock().doubts.get(&lane).is_some_and(|search| !search.task.is_finished()) {
+                sleep(self.limits.pause.0).await;
+            }
+        };
+        // One that cannot be asked now says nothing of it within that time.
+        timeout(self.limits.grace, found).await.ok();
+        self.lanes.lock().doubts.remove(&lane);
+    }
+
+    /// Whether what became of a command that ended as unknown is being looked for.
+    pub fn is_looked_for(&self, id: CommandId) -> bool {
+        self.lanes.lock().doubts.values().any(|search| search.id == id && !search.task.is_finished())
     }
 
     /// The running job has left its lane: the next, or nothing.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Unknown ─ nothing else begins in the lane ─▶ look until the target answers ─▶ Done | Failed, for whoever asks by the command's id
-//!    └─ another command begins there: what is seen then could be that one's; it stays unknown
+//!    └─ another command comes there: one more look; what is seen after that could be that one's, so it stays unknown
 //! ```
 //!
 //! Nothing is sent: half a plan stays unknown too.
@@ -13,7 +13,10 @@ use std::{
     sync::{Arc, Weak},
     time::Duration,
 };
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
 use union::{Plan, command::Outcome};
 
 /// What is not known.
@@ -25,20 +28,16 @@ pub(crate) struct Doubt {
     pub at: usize,
 }
 
-/// Looks until the target answers, at most for the longest that a command may take. Ends without a word if it cannot be told.
-pub(crate) async fn follow(owner: Weak<Owner>, run: Run, doubt: Doubt) {
+/// Looks until the target answers, however long that lasts, and at once when `hurry` says so. Ends without a word if it cannot be told.
+pub(crate) async fn follow(owner: Weak<Owner>, run: Run, doubt: Doubt, hurry: Arc<Notify>) {
     let Errand::Perform { target, .. } = &run.errand else { return };
     let targets = std::slice::from_ref(target);
     let plan = &*doubt.plan;
-    let begun = Instant::now();
     let mut pause: Option<Duration> = None;
     let mut missing_since = None;
     loop {
         let Some(owner) = owner.upgrade() else { return };
         let limits = owner.limits;
-        if begun.elapsed() >= limits.longest {
-            return;
-        }
         let until = Instant::now() + limits.settle;
         let sight = Sight { owner: &owner, command: &run.command, plan, targets };
         let look = match doubt.at < plan.steps.len() {
@@ -67,7 +66,7 @@ pub(crate) async fn follow(owner: Weak<Owner>, run: Run, doubt: Doubt) {
         drop(owner);
         let (first, longest) = limits.pause;
         let now = pause.map_or(first, |last| (last * 2).min(longest));
-        sleep(now).await;
+        timeout(now, hurry.notified()).await.ok();
         pause = Some(now);
     }
 }

@@ -150,6 +150,19 @@ async fn what_is_not_known_at_its_end_is_found_out_while_nothing_else_begins() {
         assert_eq!(w.notes.told().last().cloned(), Some(format!("found {end}")));
         assert!(w.owner.lanes.lock().doubts.is_empty());
     }
+    // The next command lets it look at once, whatever the pause between two looks was by then.
+    let w = plans([Act::DoneLost, Act::Well]);
+    let ticket = w.send("Reconfigure", vm(1), plan([(vm(1), call("Name", "web"))]));
+    tokio::time::sleep(Duration::from_millis(3)).await;
+    w.target.state.lock().blind = u32::MAX;
+    assert_eq!(word(&ticket.clone().outcome().await), "unknown");
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(w.owner.is_looked_for(ticket.command));
+    w.target.state.lock().blind = 0;
+    assert_eq!(word(&w.reconfigure(plan([(vm(1), call("Name", "db"))])).await), "done");
+    assert!(!w.owner.is_looked_for(ticket.command));
+    let Some(Known::Ended(outcome)) = w.owner.outcome(ticket.command) else { panic!("it ended") };
+    assert_eq!(word(&outcome), "done", "looked for before the next began");
     let w = plans([Act::NotDoneLost, Act::Well]);
     let ticket = w.send("Reconfigure", vm(1), plan([(vm(1), call("Name", "web"))]));
     tokio::time::sleep(Duration::from_millis(3)).await;
