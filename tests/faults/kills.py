@@ -60,22 +60,31 @@ class Client(soap.Client):
         value = self.get(this, path).values("val")
         return [(item.get("type") or "", item.text or "") for item in value[0]] if value else []
 
-    def machines(self) -> dict[str, tuple[str, str, str]]:
-        """All VMs: name, and moref, uuid, power state."""
+    def objects(self, kind: str, *wanted: str) -> list[tuple[str, dict[str, str | None]]]:
+        """All objects of a type: reference and the text of properties."""
         made = self.ask("CreateContainerView", ("ViewManager", "ViewManager"),
-                        f"{ref('container', ('Folder', self.root))}<type>{VM}</type><recursive>true</recursive>")
+                        f"{ref('container', ('Folder', self.root))}<type>{kind}</type><recursive>true</recursive>")
         view = ("ContainerView", made.value() or "")
-        paths = "".join(f"<pathSet>{path}</pathSet>" for path in ("name", "config.uuid", "runtime.powerState"))
+        paths = "".join(f"<pathSet>{path}</pathSet>" for path in wanted)
         walk = ('<selectSet xsi:type="TraversalSpec"><type>ContainerView</type><path>view</path><skip>false</skip></selectSet>')
         reply = self.ask("RetrievePropertiesEx", self.collector,
-                         f"<specSet><propSet><type>{VM}</type>{paths}</propSet><objectSet>{ref('obj', view)}<skip>true</skip>{walk}"
+                         f"<specSet><propSet><type>{kind}</type>{paths}</propSet><objectSet>{ref('obj', view)}<skip>true</skip>{walk}"
                          "</objectSet></specSet><options/>")
-        found = {}
-        for item in reply.values("objects"):
-            facts = {p.findtext(f"{soap.VIM}name"): p.findtext(f"{soap.VIM}val") for p in item.findall(f"{soap.VIM}propSet")}
-            found[facts["name"]] = (item.findtext(f"{soap.VIM}obj"), facts.get("config.uuid"), facts.get("runtime.powerState"))
         assert reply.status == 200, reply.text
-        return found
+        self.ask("DestroyView", view)
+        return [(item.findtext(f"{soap.VIM}obj"),
+                 {p.findtext(f"{soap.VIM}name"): p.findtext(f"{soap.VIM}val") for p in item.findall(f"{soap.VIM}propSet")})
+                for item in reply.values("objects")]
+
+    def machines(self) -> dict[str, tuple[str, str, str]]:
+        """All VMs: name, and moref, uuid, power state."""
+        found = self.objects(VM, "name", "config.uuid", "runtime.powerState")
+        return {facts["name"]: (moref, facts.get("config.uuid"), facts.get("runtime.powerState")) for moref, facts in found}
+
+    def in_touch(self) -> bool:
+        """Whether every host answers."""
+        hosts = self.objects("HostSystem", "runtime.connectionState")
+        return bool(hosts) and all(facts.get("runtime.connectionState") == "connected" for _, facts in hosts)
 
     @property
     def root(self) -> str:
@@ -160,6 +169,7 @@ class Place:
         if self.split and died:
             # Each life of one of them is told the other anew.
             eventually(lambda: b"the engine is there" in self.agent.log.read_bytes()[before:], "the agent is in touch with the broker", 30)
+            eventually(self.client.in_touch, "the broker hears of the agent's hosts", 30, pause=0.05)
 
     def reached_by(self, name: str) -> list[str]:
         path = self.reached(name)
