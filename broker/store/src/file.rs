@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! commit ─▶ queue (bounded; full: Busy) ─▶ writer thread: as many as are there, at most a group ─▶ one fdatasync ─▶ each its answer
+//! commit_along ─▶ queue ─▶ the writer waits for the next commit, at most COMPANY, and takes both together, in their order
 //! ```
 
 use crate::{
@@ -21,6 +22,7 @@ use std::{
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 use tokio::sync::oneshot;
 
@@ -30,11 +32,20 @@ pub const QUEUE: usize = 1_024;
 const GROUP: usize = 256;
 /// Bytes that are written together, about.
 const GROUP_BYTES: usize = 16 << 20;
+/// How long a batch that will have company waits for it.
+pub const COMPANY: Duration = Duration::from_millis(5);
 
 type Reply<T> = Box<dyn FnOnce(T) + Send>;
 
+/// Whether the writer may wait for a next batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    Now,
+    Along,
+}
+
 enum Job {
-    Commit(Batch, Epoch, Reply<Result<Committed, StoreError>>),
+    Commit(Batch, Epoch, Pace, Reply<Result<Committed, StoreError>>),
     Reopen(Reply<Result<(), StoreError>>),
 }
 
@@ -101,8 +112,15 @@ impl FileStore {
             // Nobody listens: the caller's thread is gone, and its answer with it.
             drop(sender.send(result));
         };
-        self.send(Job::Commit(batch, epoch, Box::new(reply)))?;
+        self.send(Job::Commit(batch, epoch, Pace::Now, Box::new(reply)))?;
         receiver.recv().unwrap_or(Err(StoreError::Closed))
+    }
+
+    async fn commit_at(&self, pace: Pace, batch: Batch, epoch: Epoch) -> Result<Committed, StoreError> {
+        batch.check()?;
+        let (sender, receiver) = oneshot::channel();
+        self.send(Job::Commit(batch, epoch, pace, Box::new(move |result| drop(sender.send(result)))))?;
+        receiver.await.unwrap_or(Err(StoreError::Closed))
     }
 
     /// Verifies and opens the file again, after the cause of a failure is gone (room on the disk).
@@ -133,11 +151,22 @@ fn run(mut db: Db, queue: &Receiver<Job>) {
     while let Some(job) = next.take() {
         let (mut group, mut replies, mut bytes) = (Vec::new(), Vec::new(), 0);
         let mut job = Some(job);
-        while let Some(Job::Commit(batch, epoch, reply)) = job {
+        let (mut waits, mut patience) = (true, COMPANY);
+        while let Some(Job::Commit(batch, epoch, pace, reply)) = job {
             bytes += batch.size();
             group.push((batch, epoch));
             replies.push(reply);
-            job = if group.len() < GROUP && bytes < GROUP_BYTES { queue.try_recv().ok() } else { None };
+            waits &= pace == Pace::Along;
+            if group.len() >= GROUP || bytes >= GROUP_BYTES {
+                job = None;
+                break;
+            }
+            job = queue.try_recv().ok();
+            if job.is_none() && waits {
+                job = queue.recv_timeout(patience).ok();
+                // However many come one by one, the first waits for less than twice as long.
+                patience /= 2;
+            }
         }
         if !group.is_empty() {
             for (reply, result) in replies.into_iter().zip(db.commit(&group)) {
@@ -155,10 +184,11 @@ fn run(mut db: Db, queue: &Receiver<Job>) {
 #[async_trait]
 impl Store for FileStore {
     async fn commit(&self, batch: Batch, epoch: Epoch) -> Result<Committed, StoreError> {
-        batch.check()?;
-        let (sender, receiver) = oneshot::channel();
-        self.send(Job::Commit(batch, epoch, Box::new(move |result| drop(sender.send(result)))))?;
-        receiver.await.unwrap_or(Err(StoreError::Closed))
+        self.commit_at(Pace::Now, batch, epoch).await
+    }
+
+    async fn commit_along(&self, batch: Batch, epoch: Epoch) -> Result<Committed, StoreError> {
+        self.commit_at(Pace::Along, batch, epoch).await
     }
 
     async fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {

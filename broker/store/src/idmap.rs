@@ -255,10 +255,11 @@ impl IdMap {
         .await
     }
 
-    /// Keeps pairs whose numbers this process had [reserved](IdMap::reserve), in one commit. The same again is fine.
+    /// Keeps pairs whose numbers this process had [reserved](IdMap::reserve), together with whatever is committed next
+    /// ([`Store::commit_along`]). The same again is fine.
     pub async fn record(&self, given: &[Given], epoch: Epoch) -> Result<(), IdError> {
         // Nobody else has these numbers, so it need not wait for its turn, and is queued for the store when first polled.
-        self.retried(epoch, |maps, draft| {
+        self.drafted(true, epoch, |maps, draft| {
             for Given { id, pair } in given {
                 if fits(maps, *id, pair)? {
                     draft.add(*id, pair.clone());
@@ -442,6 +443,15 @@ impl IdMap {
     async fn retried<T>(
         &self,
         epoch: Epoch,
+        plan: impl FnMut(&Maps, &mut Draft) -> Result<T, IdError>,
+    ) -> Result<T, IdError> {
+        self.drafted(false, epoch, plan).await
+    }
+
+    async fn drafted<T>(
+        &self,
+        along: bool,
+        epoch: Epoch,
         mut plan: impl FnMut(&Maps, &mut Draft) -> Result<T, IdError>,
     ) -> Result<T, IdError> {
         let mut tries = 0;
@@ -452,7 +462,12 @@ impl IdMap {
                 return Ok(planned);
             }
             self.write(&mut draft);
-            match self.store.commit(std::mem::take(&mut draft.batch), epoch).await {
+            let batch = std::mem::take(&mut draft.batch);
+            let written = match along {
+                true => self.store.commit_along(batch, epoch).await,
+                false => self.store.commit(batch, epoch).await,
+            };
+            match written {
                 Ok(_) => {
                     let mut maps = self.maps.write();
                     for (id, pair) in draft.pairs {

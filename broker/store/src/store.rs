@@ -54,6 +54,12 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// [ambiguous](StoreError::is_ambiguous). A caller that goes away does not take its batch back.
     async fn commit(&self, batch: Batch, epoch: Epoch) -> Result<Committed, StoreError>;
 
+    /// As [`commit`](Store::commit), for what will have company: it is written by the disk's sync of the next `commit`, which it comes
+    /// before, and by itself if there is none for [`COMPANY`](crate::file::COMPANY). A store that syncs for each batch need not know.
+    async fn commit_along(&self, batch: Batch, epoch: Epoch) -> Result<Committed, StoreError> {
+        self.commit(batch, epoch).await
+    }
+
     /// One row.
     async fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 

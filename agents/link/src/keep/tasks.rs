@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! keep ─▶ queue: each task once, its last state ─▶ writer: all that is there in one commit
-//!            └─ stage(command): the command's task goes into the commit of its intent too, so it is never younger than the intent
+//!            ├─ stage(command): the command's task goes into the commit of its intent too, so it is never younger than the intent
+//!            └─ written(task): before it is told; with the intent, if that comes within a moment, so that both are one sync
 //! start: load ─▶ Tasks::restore ─▶ of live ones the commands: recovered, or Tasks::abandon
 //! ```
 
@@ -140,6 +141,18 @@ impl TaskKeeper {
     /// # Errors
     /// The store's; what was not written stays queued.
     pub async fn flush(&self) -> Result<(), StoreError> {
+        self.flush_at(false).await
+    }
+
+    /// Writes what is queued together with what is committed next, if that comes within a moment: a command's intent for example.
+    ///
+    /// # Errors
+    /// As [`flush`](TaskKeeper::flush).
+    pub async fn flush_along(&self) -> Result<(), StoreError> {
+        self.flush_at(true).await
+    }
+
+    async fn flush_at(&self, along: bool) -> Result<(), StoreError> {
         loop {
             let taken = self.queue.lock().take(TOGETHER);
             if taken.is_empty() {
@@ -152,7 +165,10 @@ impl TaskKeeper {
                     Waiting::Forget => tasks::stage_forget(&mut batch, *id),
                 }
             }
-            let written = self.store.commit(batch, self.epoch).await;
+            let written = match along {
+                true => self.store.commit_along(batch, self.epoch).await,
+                false => self.store.commit(batch, self.epoch).await,
+            };
             self.queue.lock().written(taken.iter().map(|(id, _)| *id));
             if let Err(error) = written {
                 let mut queue = self.queue.lock();
@@ -184,7 +200,7 @@ impl TaskKeeper {
                 wrote.await;
             } else if !waiting {
                 return;
-            } else if let Err(error) = self.flush().await {
+            } else if let Err(error) = self.flush_along().await {
                 tracing::warn!(task = %id, %error, "a task is told that is not kept");
                 return;
             }

@@ -77,7 +77,7 @@ impl Flight {
         let asked = ask::<pb::Outcome>(&*router.engine, verb, submission, within);
         let kept = async {
             if let Some(tasks) = router.kept.get().filter(|_| self.task.is_some())
-                && let Err(error) = tasks.flush().await
+                && let Err(error) = tasks.flush_along().await
             {
                 tracing::warn!(command = %self.command, %error, "a command's task is not kept; it is tried again");
             }

@@ -87,6 +87,32 @@ async fn commits_that_come_together_share_a_sync_and_fail_apart() {
 }
 
 #[tokio::test]
+async fn what_goes_along_is_written_before_what_follows_it_and_by_itself_if_nothing_does() {
+    let (_dir, path) = place();
+    let store = FileStore::open_or_create(&path).unwrap();
+    for n in 0..50 {
+        let key = format!("{n}");
+        let mut behind = put(&key, "behind");
+        behind.expect(Table::User, key.as_bytes(), Some(b"along"));
+        let (along, behind) =
+            tokio::join!(store.commit_along(put(&key, "along"), E), store.commit(behind, E));
+        assert!(along.unwrap().commit <= behind.unwrap().commit);
+    }
+    let alone = store.commit_along(put("alone", "1"), E).await.unwrap();
+    let mut refused = put("alone", "2");
+    refused.expect(Table::User, b"alone", None);
+    assert!(matches!(store.commit_along(refused, E).await, Err(StoreError::Conflict { .. })));
+    let next = store.commit(put("next", "1"), E).await.unwrap();
+    assert!(alone.commit < next.commit);
+    drop(store);
+    let store = FileStore::open_or_create(&path).unwrap();
+    assert_eq!(store.get(Table::User, b"alone").await.unwrap().unwrap(), b"1");
+    assert_eq!(store.get(Table::User, b"49").await.unwrap().unwrap(), b"behind");
+    let stale = store.commit_along(put("late", "1"), Epoch(0)).await;
+    assert_eq!(stale, Err(StoreError::Stale { given: 0, highest: E.0 }));
+}
+
+#[tokio::test]
 async fn an_epoch_that_is_over_writes_nothing() {
     let (_dir, path) = place();
     let store = FileStore::open_or_create(&path).unwrap();
