@@ -132,3 +132,67 @@ def test_the_audit_knows(bench, ctl, people):
     assert "Reconfigure" in found
     assert SECRET not in ctl("audit", "search") and runner.PASSWORD not in ctl("audit", "search")
     ctl("audit", "verify")
+
+
+def roles_of(session):
+    return {role.name: role for role in session.content.authorizationManager.roleList}
+
+
+def test_roles_and_permissions_are_the_installation_s(bench, ctl, people):
+    """What `ctl` gave, as the product's clients list it; a user without rights over others sees what is their own."""
+    listed = bench.govc("role.ls").splitlines()
+    names = {line.split()[0] for line in listed}
+    assert {"Admin", "ReadOnly", "operator", "operates"} <= names
+    assert set(bench.govc("role.ls", "operates").split()) == {
+        "System.Anonymous", "System.Read", "System.View", "VirtualMachine.Interact.Pause", "VirtualMachine.Interact.PowerOff",
+        "VirtualMachine.Interact.PowerOn", "VirtualMachine.Interact.Reset", "VirtualMachine.Interact.Suspend"}
+    at_the_root = bench.govc("permissions.ls", "/")
+    assert f"{runner.USER} " in at_the_root and "Admin" in at_the_root and "viewer" in at_the_root and "operator" not in at_the_root
+    on_one = bench.govc("permissions.ls", "-a=false", f"/Datacenter/vm/{OFF}").splitlines()[1:]
+    assert ["operates", f"/Datacenter/vm/{OFF}", "operator", "Yes"] in [line.split() for line in on_one]
+    assert runner.USER not in str(on_one)
+    with bench.session() as session:
+        manager = session.content.authorizationManager
+        vm, roles = session.vm(OFF), roles_of(session)
+        assert {(p.principal, p.roleId, p.entity) for p in manager.RetrieveEntityPermissions(vm, True)} >= {
+            (runner.USER, -1, session.content.rootFolder), ("viewer", -2, session.content.rootFolder),
+            ("operator", roles["operates"].roleId, vm)}
+        assert "operator" in [p.principal for p in manager.RetrieveRolePermissions(roles["operates"].roleId)]
+        with pytest.raises(vim.fault.NotFound):
+            manager.RetrieveRolePermissions(4711)
+        granted = {result.entity: set(result.privileges) for result in manager.FetchUserPrivilegeOnEntities([vm, session.vm(ON)], "operator")}
+        assert "VirtualMachine.Interact.PowerOn" in granted[vm] and "VirtualMachine.Inventory.Delete" not in granted[vm]
+        assert granted[session.vm(ON)] == set()
+        assert {p.privId for p in manager.privilegeList} > {"VirtualMachine.Config.Memory", "Folder.Create", "System.Read"}
+        # A change is seen at once, and numbers stay.
+        ctl("role", "add", "operates", "read", "power", "folders")
+        assert "Folder.Create" in roles_of(session)["operates"].privilege
+        assert roles_of(session)["operates"].roleId == roles["operates"].roleId
+        ctl("role", "add", "operates", "read", "power")
+    with log_in(bench, "operator") as session:
+        manager = session.content.authorizationManager
+        assert [(p.principal, p.entity.name) for p in manager.RetrieveAllPermissions()] == [("operator", OFF)]
+        assert "System.Read" in manager.FetchUserPrivilegeOnEntities([session.vm(OFF)], "operator")[0].privileges
+        with pytest.raises(vim.fault.NoPermission):
+            manager.FetchUserPrivilegeOnEntities([session.vm(OFF)], runner.USER)
+
+
+def test_sessions_of_all_fronts_are_listed_and_ended(bench, people):
+    """The fleet shows who is logged in anywhere; a host who is at it."""
+    with clients.Session(bench.instance.front("host"), user="viewer", password=SECRET) as elsewhere, bench.session() as session:
+        key = elsewhere.content.sessionManager.currentSession.key
+        assert [s.key for s in elsewhere.content.sessionManager.sessionList] == [key]
+        listed = {s.key: s for s in session.content.sessionManager.sessionList}
+        assert (listed[key].userName, listed[key].ipAddress) == ("viewer", "127.0.0.1")
+        assert key in bench.govc("session.ls")
+        with log_in(bench, "operator") as other:
+            assert {s.userName for s in other.content.sessionManager.sessionList} == {"operator"}
+        session.content.sessionManager.TerminateSession([key])
+        def over():
+            try:
+                return elsewhere.content.sessionManager.currentSession is None
+            except vim.fault.NotAuthenticated:
+                return True
+        clients.eventually(over, "it has ended at the other front")
+        with pytest.raises(vim.fault.NotFound):
+            session.content.sessionManager.TerminateSession([key])

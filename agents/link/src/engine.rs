@@ -40,6 +40,8 @@ pub enum Service {
     Cancel,
     /// A piece of a bundle: `BundlePiece`, `BundlePiece`.
     Bundle,
+    /// Who may do what and who is logged in: `DirectoryRequest`, `Directory`.
+    Directory,
 }
 
 impl Service {
@@ -58,6 +60,7 @@ impl Service {
         Service::Settle,
         Service::Cancel,
         Service::Bundle,
+        Service::Directory,
     ];
 
     /// The verb in subjects.
@@ -76,6 +79,7 @@ impl Service {
             Service::Settle => "settle",
             Service::Cancel => "cancel",
             Service::Bundle => "bundle",
+            Service::Directory => "directory",
         }
     }
 }

@@ -252,6 +252,20 @@ impl Logins for Remote {
         }
     }
 
+    async fn directory(&self, pass: &Pass, end: &[Arc<str>]) -> Result<pb::Directory, LoginError> {
+        if !self.deps.presence.is_here() {
+            return Err(LoginError::Away);
+        }
+        let end = end.iter().map(|id| id.to_string()).collect();
+        let request = pb::DirectoryRequest { session_id: pass.session.to_string(), end };
+        let verb = Verb::Service(Service::Directory);
+        ask(&*self.deps.engine, &verb, &request, limits::LONG).await.map_err(|error| match error {
+            LinkError::Refused(_) => LoginError::Wrong,
+            LinkError::Busy => LoginError::Busy,
+            _ => LoginError::Away,
+        })
+    }
+
     fn used(&self, pass: &Pass) {
         self.deps.grants.used(&pass.session);
     }

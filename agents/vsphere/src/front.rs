@@ -8,6 +8,7 @@
 
 pub use crate::serve::{Deps, ServeError, Serving, Swapped, serve, serve_as};
 use crate::{
+    authorization,
     call::{Call, Reply},
     fault::{Answer, Fault},
     folder,
@@ -194,6 +195,9 @@ impl Front {
             draining: around.draining.clone(),
             sight,
         };
+        if let Some(session) = call.session.as_ref().filter(|_| authorization::wants(&call)) {
+            authorization::refresh(self, session).await;
+        }
         self.methods.dispatch(&call).await
     }
 
@@ -267,9 +271,25 @@ impl Front {
                 // Others' sessions are shown to those who may end them.
                 let ends_all = permission::may(self, caller, permission::TERMINATE, self.catalog.service());
                 all.retain(|session| ends_all || session.id == caller.id);
-                let all =
-                    all.iter().map(|session| Value::record(crate::session::record(self, session, current)));
-                record.set(field.slot, Value::list(all));
+                let here = all.iter().map(|session| crate::session::record(self, session, current));
+                let known = authorization::knows(caller);
+                // A host shows who is logged in at it, the fleet who is anywhere.
+                let fleet = self.catalog.view().host().is_none();
+                let elsewhere = known.sessions.iter().filter(|known| {
+                    fleet
+                        && (ends_all || known.id == *caller.id)
+                        && !all.iter().any(|here| *here.id == known.id)
+                });
+                let elsewhere = elsewhere.map(|known| crate::session::record_elsewhere(self, known));
+                record.set(field.slot, Value::list(here.chain(elsewhere).map(Value::record)));
+            }
+            if let Some(field) = message.field("roles").filter(|field| looks(field.slot)) {
+                let roles = authorization::role_records(&self.catalog, &authorization::knows(caller));
+                record.set(field.slot, Value::list(roles.into_iter().map(Value::record)));
+            }
+            if let Some(field) = message.field("privileges").filter(|field| looks(field.slot)) {
+                let privileges = authorization::privilege_records(&self.catalog);
+                record.set(field.slot, Value::list(privileges.into_iter().map(Value::record)));
             }
         }
         Arc::new(record)

@@ -25,7 +25,7 @@ use std::{
     },
     time::Duration,
 };
-use union::{Kind, Record, Value, command::Class};
+use union::{Kind, Record, Value, command::Class, pb};
 
 /// The cookie that carries a session.
 pub(crate) const COOKIE: &str = "vmware_soap_session";
@@ -56,6 +56,8 @@ pub(crate) struct Data {
     /// Unread pages.
     pub(crate) pages: Mutex<VecDeque<Page>>,
     waits: AtomicUsize,
+    /// What the engine told it last of permissions and sessions.
+    pub(crate) directory: Mutex<Option<Arc<pb::Directory>>>,
     locale: Arc<str>,
     agent: Arc<str>,
 }
@@ -84,6 +86,7 @@ impl Data {
             collector,
             pages: Mutex::default(),
             waits: AtomicUsize::new(0),
+            directory: Mutex::default(),
             locale: Arc::from(locale),
             agent: Arc::from(agent),
         }
@@ -187,14 +190,19 @@ pub(crate) async fn terminate(call: &Call<'_>) -> Answer<Reply> {
         .map_err(|cause| call.front.fault_of(&cause, &call.this))?;
     let own = session.id.clone();
     let ids: Vec<&str> = call.arguments("sessionId").map(|id| id.text().trim()).collect();
-    let live = call.front.sessions.list();
     if ids.iter().any(|id| **id == *own) {
         return Err(Fault::invalid_argument("sessionId", "a session cannot terminate itself; use Logout"));
     }
-    if ids.iter().any(|id| !live.iter().any(|session| *session.id == **id)) {
-        return Err(Fault::new("NotFound", "There is no such session."));
+    // Those of other fronts are the engine's to end.
+    let live = call.front.sessions.list();
+    let (here, elsewhere): (Vec<&str>, Vec<&str>) =
+        ids.iter().partition(|id| live.iter().any(|session| *session.id == ***id));
+    if !elsewhere.is_empty() {
+        let elsewhere: Vec<Arc<str>> = elsewhere.into_iter().map(Arc::from).collect();
+        let ended = call.front.sessions.logins().directory(&session.pass, &elsewhere).await;
+        ended.map_err(|_| Fault::new("NotFound", "There is no such session."))?;
     }
-    for session in live.iter().filter(|session| ids.contains(&&*session.id)) {
+    for session in live.iter().filter(|session| here.contains(&&*session.id)) {
         call.front.sessions.end(session).await;
     }
     Ok(Reply::Void)
@@ -281,6 +289,30 @@ pub(crate) fn record(front: &Front, session: &Session, current: Option<&str>) ->
     }
     if let Some(field) = message.field("current") {
         record.set(field.slot, current == Some(&*session.id));
+    }
+    record
+}
+
+/// A session of another front as the union sees it.
+pub(crate) fn record_elsewhere(front: &Front, session: &pb::KnownSession) -> Record {
+    let message = front.catalog.schema().kind(Kind::Session);
+    let mut record = message.record();
+    let fields: [(&str, Value); 7] = [
+        ("key", session.id.as_str().into()),
+        ("principal", session.principal.as_str().into()),
+        ("full_name", session.principal.as_str().into()),
+        ("login_ms", Value::Int(session.created_ms)),
+        ("last_active_ms", Value::Int(session.active_ms)),
+        ("address", session.remote.as_str().into()),
+        ("user_agent", session.protocol.as_str().into()),
+    ];
+    for (name, value) in fields {
+        if let Some(field) = message.field(name) {
+            record.set(field.slot, value);
+        }
+    }
+    if let Some(field) = message.field("current") {
+        record.set(field.slot, false);
     }
     record
 }

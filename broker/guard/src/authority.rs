@@ -30,6 +30,7 @@ use union::{Clock, Ids};
 pub mod admin;
 mod change;
 mod desk;
+mod directory;
 mod grants;
 pub mod keep;
 mod sweep;

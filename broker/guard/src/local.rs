@@ -7,7 +7,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use std::{net::IpAddr, sync::Arc};
-use union::{Clock, Ids};
+use union::{Clock, Ids, pb};
 
 /// The agent of a process of its own.
 pub const AGENT: &str = "local";
@@ -110,6 +110,10 @@ impl Logins for Local {
         self.authority.logout(&self.agent, &pass.key).await;
         // Where the authority did not know it any more.
         self.passes.ended(&pass.session);
+    }
+
+    async fn directory(&self, pass: &Pass, end: &[Arc<str>]) -> Result<pb::Directory, LoginError> {
+        self.authority.directory(&self.agent, &pass.session, end).await.map_err(|_| LoginError::Wrong)
     }
 
     fn used(&self, pass: &Pass) {

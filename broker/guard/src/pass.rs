@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use union::{
     Command, ObjectId,
     command::{Cause, Class},
+    pb,
 };
 
 /// Where an object hangs, as scopes see it: whoever may do something to a parent may do it to the child.
@@ -63,6 +64,14 @@ pub trait Logins: Send + Sync + std::fmt::Debug {
 
     /// Ends a session everywhere.
     async fn end(&self, pass: &Pass);
+
+    /// Who may do what and who is logged in, as far as the session may know; the sessions `end` are ended first, if it may do that.
+    ///
+    /// # Errors
+    /// [`LoginError::Away`]: nobody can be asked. [`LoginError::Wrong`]: the session has ended, or one of `end` is not there for it.
+    async fn directory(&self, _pass: &Pass, _end: &[Arc<str>]) -> Result<pb::Directory, LoginError> {
+        Err(LoginError::Away)
+    }
 
     /// The session was used: its idle time begins anew. Never waits.
     fn used(&self, pass: &Pass);

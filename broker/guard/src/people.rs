@@ -213,7 +213,7 @@ impl People {
         &self.templates
     }
 
-    fn reaches(&self, scope: &Scope, user: &str) -> bool {
+    pub(crate) fn reaches(&self, scope: &Scope, user: &str) -> bool {
         match &scope.who {
             Who::User(name) => name == user,
             Who::Group(name) => self.groups.get(name).is_some_and(|users| users.contains(user)),
@@ -229,7 +229,7 @@ impl People {
         reaching.take(SCOPES_OF_ONE).map(|scope| self.granted(scope)).collect()
     }
 
-    fn granted(&self, scope: &Scope) -> pb::Scope {
+    pub(crate) fn granted(&self, scope: &Scope) -> pb::Scope {
         let words = self.role(&scope.role).unwrap_or_default();
         let verbs: BTreeSet<&str> = words.into_iter().filter_map(verbs::of_word).flatten().collect();
         pb::Scope {

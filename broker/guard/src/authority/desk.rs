@@ -1,9 +1,9 @@
-//! What agents ask of the authority, as the link carries it: `login`, `again`, `resume`, `logout`, `used`, `renew`.
+//! What agents ask of the authority, as the link carries it: `login`, `again`, `resume`, `logout`, `used`, `renew`, `directory`.
 
 use super::{Authority, Opened};
 use crate::{Applicant, LoginError, Secret, seal};
 use prost::Message;
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 use union::{
     command::{Cause, Code},
     pb,
@@ -47,6 +47,7 @@ impl Authority {
                 });
                 pb::Renewed { grants: grants.collect(), ended }.encode_to_vec()
             }),
+            "directory" => self.answer_directory(from, body).await,
             _ => return None,
         })
     }
@@ -129,6 +130,12 @@ impl Authority {
         let (key, _, _) = self.key(body)?;
         self.logout(from, &key).await;
         Ok(Vec::new())
+    }
+
+    async fn answer_directory(&self, from: &str, body: &[u8]) -> Result<Vec<u8>, Cause> {
+        let request: pb::DirectoryRequest = read(body, "a wish for the directory")?;
+        let end: Vec<Arc<str>> = request.end.iter().take(SESSIONS).map(|id| Arc::from(&**id)).collect();
+        Ok(self.directory(from, &request.session_id, &end).await?.encode_to_vec())
     }
 
     /// A session's key, the rest of what was sealed with it, and the key to answer to.
