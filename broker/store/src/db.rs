@@ -5,6 +5,7 @@
 //!         └─ any of it fails: refused, nothing was written to the file
 //! commit of a group ─▶ each batch checked and applied, those refused left out ─▶ one fdatasync ─▶ witness
 //!         └─ I/O error, full disk, a corrupt row: the store only reads from here on, through an overlay
+//! a full disk has room again ─▶ opened and verified anew, a row written to see that it can be ─▶ it writes again
 //! ```
 
 use crate::{
@@ -31,7 +32,7 @@ use std::{
 /// The one table in the file; the first byte of a key is the number of ours.
 pub(crate) const RECORDS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("records");
 /// Bytes of pages that redb keeps in memory.
-const CACHE: usize = 32 << 20;
+const CACHE: usize = 16 << 20;
 /// How long the last reader of a file is waited for, milliseconds.
 const READERS_MS: u32 = 10_000;
 pub(crate) const COMMIT: &[u8] = b"commit";
@@ -348,6 +349,66 @@ impl Db {
         }
     }
 
+    /// Opens a store again that found its disk full, once there is room. Whether it writes again. What was refused since stays refused.
+    pub(crate) fn heal(&mut self) -> bool {
+        let Health::ReadOnly(reason @ StoreError::Full { .. }) = self.shared.health() else { return false };
+        let name = self.shared.name.clone();
+        if let Err(error) = self.medium.room() {
+            tracing::debug!(store = %name, %error, "there is no room yet");
+            return false;
+        }
+        let told = self.commit;
+        let opened = self.reopen().and_then(|()| match self.commit == told {
+            true => guarded(&name, || self.try_out(&name)),
+            // Its callers were told that it failed, and went on from there.
+            false => Err(StoreError::Io {
+                file: name.clone(),
+                what: "the commit that found the disk full is there all the same; start the program again"
+                    .to_owned(),
+            }),
+        });
+        match opened {
+            Ok(()) => {
+                tracing::info!(store = %name, "there is room again: the store was verified, and is written again");
+                true
+            }
+            Err(error) => {
+                tracing::warn!(store = %name, %error, "there seemed to be room again, but the store cannot be written");
+                let for_good = match &error {
+                    StoreError::Corrupt { .. } | StoreError::Truncated { .. } => true,
+                    _ => self.commit > told,
+                };
+                self.fall_back(if for_good { error.clone() } else { reason.clone() });
+                self.shared.state.write().health = Health::ReadOnly(if for_good { error } else { reason });
+                false
+            }
+        }
+    }
+
+    /// Writes a row that says nothing new.
+    fn try_out(&mut self, name: &str) -> Result<(), StoreError> {
+        let db = self.shared.state.read().db.clone().ok_or(StoreError::Closed)?;
+        let failed = |e: redb::Error| lift(name, e);
+        let tx = db.begin_write().map_err(|e| failed(e.into()))?;
+        let commit = self.commit + 1;
+        {
+            let mut rows = Tx(tx.open_table(RECORDS).map_err(|e| failed(e.into()))?, name);
+            apply::set_meta_number(&mut rows, COMMIT, commit)?;
+        }
+        tx.commit().map_err(|e| failed(e.into()))?;
+        self.commit = commit;
+        self.witness(name);
+        Ok(())
+    }
+
+    /// Notes how far the store has come.
+    fn witness(&self, name: &str) {
+        let commit = self.commit;
+        if let Some(Err(e)) = self.backend.as_ref().map(|b| medium::write_witness(&**b, commit)) {
+            tracing::warn!(store = %name, "the witness of commit {commit} was not written: {e}");
+        }
+    }
+
     /// Writes a group: one durable commit of the batches that hold, an error for each of the others.
     pub(crate) fn commit(&mut self, group: &[(Batch, Epoch)]) -> Vec<Result<Committed, StoreError>> {
         let refused = |error: StoreError| group.iter().map(|_| Err(error.clone())).collect();
@@ -403,9 +464,7 @@ impl Db {
         }
         tx.commit().map_err(|e| failed(e.into()))?;
         self.commit = commit;
-        if let Some(Err(e)) = self.backend.as_ref().map(|b| medium::write_witness(&**b, commit)) {
-            tracing::warn!(store = %name, "the witness of commit {commit} was not written: {e}");
-        }
+        self.witness(name);
         Ok(results)
     }
 

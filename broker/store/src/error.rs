@@ -55,14 +55,14 @@ pub enum StoreError {
         /// Which file.
         file: String,
     },
-    /// The disk is full. Whether the last commit survives is known after the next start.
-    #[error("no room left for {file}; free some space and start again")]
+    /// The disk is full. The store writes again by itself when there is room.
+    #[error("no room left for {file}; free some space, and it is written again within seconds")]
     Full {
         /// Which file.
         file: String,
     },
     /// An earlier failure made the store read-only; nothing was written.
-    #[error("the store only reads since an earlier failure: {reason}; nothing was written")]
+    #[error("the store only reads since an earlier failure, so nothing was written: {reason}")]
     ReadOnly {
         /// The failure.
         reason: Box<StoreError>,

@@ -3,6 +3,7 @@
 //! ```text
 //! commit ─▶ queue (bounded; full: Busy) ─▶ writer thread: as many as are there, at most a group ─▶ one fdatasync ─▶ each its answer
 //! commit_along ─▶ queue ─▶ the writer waits for the next commit, at most COMPANY, and takes both together, in their order
+//! disk full ─▶ reads only ─▶ every LOOK: room? ─▶ verified, opened, written again
 //! ```
 
 use crate::{
@@ -19,7 +20,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread::JoinHandle,
     time::Duration,
@@ -47,14 +48,21 @@ enum Pace {
 enum Job {
     Commit(Batch, Epoch, Pace, Reply<Result<Committed, StoreError>>),
     Reopen(Reply<Result<(), StoreError>>),
+    /// Writes again if the disk was full and has room.
+    Heal,
 }
+
+/// How often a store that found its disk full looks for room.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// A store in a file. Dropping it writes what waits and releases the file.
 #[derive(Debug)]
 pub struct FileStore {
     shared: Arc<Shared>,
-    jobs: Mutex<Option<SyncSender<Job>>>,
+    jobs: Arc<Mutex<Option<SyncSender<Job>>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Dropped, it ends the thread that looks for room.
+    looking: Mutex<Option<SyncSender<()>>>,
 }
 
 impl FileStore {
@@ -92,9 +100,23 @@ impl FileStore {
         let shared = Arc::clone(&db.shared);
         let (jobs, queue) = sync_channel(QUEUE);
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || run(db, &queue));
-        let thread = thread
-            .map_err(|e| StoreError::Io { file: "the writer thread".to_owned(), what: e.to_string() })?;
-        Ok(Arc::new(FileStore { shared, jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)) }))
+        let failed =
+            |e: std::io::Error| StoreError::Io { file: "the writer thread".to_owned(), what: e.to_string() };
+        let thread = thread.map_err(failed)?;
+        let jobs = Arc::new(Mutex::new(Some(jobs)));
+        let (looking, stop) = sync_channel::<()>(1);
+        let (to, of) = (Arc::clone(&jobs), Arc::clone(&shared));
+        let look = move || {
+            while stop.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+                if let (Health::ReadOnly(StoreError::Full { .. }), Some(jobs)) = (of.health(), &*to.lock()) {
+                    // A full queue is answered first; it is asked again.
+                    drop(jobs.try_send(Job::Heal));
+                }
+            }
+        };
+        std::thread::Builder::new().name("store-room".to_owned()).spawn(look).map_err(failed)?;
+        let (thread, looking) = (Mutex::new(Some(thread)), Mutex::new(Some(looking)));
+        Ok(Arc::new(FileStore { shared, jobs, thread, looking }))
     }
 
     fn send(&self, job: Job) -> Result<(), StoreError> {
@@ -132,6 +154,7 @@ impl FileStore {
 
     /// Writes what waits and releases the file. Blocks until it is done.
     pub fn close(&self) {
+        drop(self.looking.lock().take());
         drop(self.jobs.lock().take());
         let thread = self.thread.lock().take();
         if thread.is_some_and(|thread| thread.join().is_err()) {
@@ -173,8 +196,10 @@ fn run(mut db: Db, queue: &Receiver<Job>) {
                 reply(result);
             }
         }
-        if let Some(Job::Reopen(reply)) = job {
-            reply(db.reopen());
+        match job {
+            Some(Job::Reopen(reply)) => reply(db.reopen()),
+            Some(Job::Heal) => drop(db.heal()),
+            Some(Job::Commit(..)) | None => {}
         }
         next = queue.recv().ok();
     }

@@ -32,7 +32,14 @@ pub trait Medium: Send + Sync + Debug + 'static {
     fn open(&self) -> io::Result<Arc<dyn StorageBackend>>;
     /// Makes it, holding `bytes`, whole or not at all. There is one already: [`io::ErrorKind::AlreadyExists`].
     fn create(&self, bytes: &[u8]) -> io::Result<()>;
+    /// Whether there is room for some more commits, found out beside the store. A medium that cannot tell says yes.
+    fn room(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
+
+/// Bytes that a full disk must have again before a store is opened on it.
+const ROOM: usize = 4 << 20;
 
 /// A file of the owner's alone (mode 0600).
 #[derive(Clone, Debug)]
@@ -66,6 +73,25 @@ impl Medium for FileMedium {
         linked?;
         let parent = self.0.parent().filter(|p| !p.as_os_str().is_empty());
         File::open(parent.unwrap_or(std::path::Path::new(".")))?.sync_all()
+    }
+
+    fn room(&self) -> io::Result<()> {
+        let mut name = self.0.as_os_str().to_owned();
+        name.push(".room");
+        let probe = PathBuf::from(name);
+        let written = (|| {
+            let mut file =
+                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&probe)?;
+            let block = [0; 64 << 10];
+            for _ in 0..ROOM / block.len() {
+                io::Write::write_all(&mut file, &block)?;
+            }
+            file.sync_all()
+        })();
+        match std::fs::remove_file(&probe) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => written.and(Err(e)),
+            _ => written,
+        }
     }
 }
 

@@ -214,18 +214,20 @@ async fn a_caller_that_cannot_be_asynchronous_waits_and_ids_survive_a_restart() 
 #[tokio::test]
 async fn a_forgotten_object_takes_its_number_with_it() {
     let (_dir, path) = place();
-    let id = |n| union::ObjectId::new(union::Kind::Task, uuid::Uuid::from_u128(n));
+    let of = |kind, n| union::ObjectId::new(kind, uuid::Uuid::from_u128(n));
+    let (id, task) = (|n| of(union::Kind::Snapshot, n), |n| of(union::Kind::Task, n));
     let store = FileStore::open_or_create(&path).unwrap();
     let map = IdMap::open(store.clone(), "vsphere", "fleet", Numbers::Counted).await.unwrap();
-    map.natives(&[(id(1), "task-{n}"), (id(2), "task-{n}")], E).await.unwrap();
+    map.natives(&[(id(1), "s-{n}"), (id(2), "s-{n}"), (task(5), "task-{n}")], E).await.unwrap();
     map.fix(id(3), "fixed", E).await.unwrap();
     map.retire(id(2), 1, E).await.unwrap();
     map.retire(id(3), 1, E).await.unwrap();
-    assert_eq!(map.forget(&[id(1), id(2), id(3), id(4)], E).await.unwrap(), 1);
-    assert_eq!((map.object("task-2"), map.object("fixed")), (None, Some(id(3))));
+    assert_eq!(map.forget(&[id(1), id(2), id(3), id(4), task(5)], E).await.unwrap(), 2);
+    assert_eq!((map.object("s-2"), map.object("task-1"), map.object("fixed")), (None, None, Some(id(3))));
     let again = IdMap::open(store, "vsphere", "fleet", Numbers::Counted).await.unwrap();
     assert_eq!(again.pairs(), map.pairs());
-    assert_eq!(&*again.native(id(2), "task-{n}", E).await.unwrap(), "task-3");
+    assert_eq!(&*again.native(id(2), "s-{n}", E).await.unwrap(), "s-3");
+    assert_eq!(&*again.native(task(6), "task-{n}", E).await.unwrap(), "task-2");
 }
 
 /// A file on a disk that can be full.
@@ -318,6 +320,36 @@ async fn a_full_disk_under_a_real_file_reads_on_and_heals() {
     done.store(true, Ordering::SeqCst);
     reader.await.unwrap();
     store.commit(put("a", "3"), E).await.unwrap();
+    assert_eq!(store.get(Table::User, b"a").await.unwrap().unwrap(), b"3");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_whose_disk_has_room_again_writes_by_itself() {
+    let (_dir, path) = place();
+    let full = Arc::new(AtomicBool::new(false));
+    let medium = Arc::new(Filling(FileMedium(path), Arc::clone(&full)));
+    FileStore::create(&*medium).unwrap();
+    let store = FileStore::open(Arc::clone(&medium) as _).unwrap();
+    store.commit(put("a", "1"), E).await.unwrap();
+    full.store(true, Ordering::SeqCst);
+    store.commit(put("a", "2"), E).await.unwrap_err();
+    let refused = store.commit(put("b", "2"), E).await.unwrap_err();
+    assert!(
+        matches!(refused, StoreError::ReadOnly { .. }) && refused.to_string().contains("no room left"),
+        "{refused}"
+    );
+    full.store(false, Ordering::SeqCst);
+    let mut tries = 0;
+    while store.commit(put("a", "3"), E).await.is_err() {
+        tries += 1;
+        assert!(tries < 600, "it has not been written again in a minute");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert_eq!(store.health(), Health::Open);
+    assert!(store.get(Table::User, b"b").await.unwrap().is_none(), "what was refused stays refused");
+    store.close();
+    drop(store);
+    let store = FileStore::open(medium).unwrap();
     assert_eq!(store.get(Table::User, b"a").await.unwrap().unwrap(), b"3");
 }
 
