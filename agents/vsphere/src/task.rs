@@ -57,12 +57,13 @@ impl TaskPages {
         Ok(TaskPages { about: About::read(call, element)?, states, cursor: Cursor::default() })
     }
 
-    /// The tasks that pass, oldest first, with their numbers.
+    /// The tasks that pass, in the order in which they came to be known, with their places in it: who reads on misses none, however late an
+    /// agent tells of it.
     fn tasks(&self, front: &Front, sight: &Sight<'_>) -> Vec<(i64, ObjectId)> {
         let catalog = &front.catalog;
         let slot = |field| catalog.schema().slot(Kind::Task, field);
-        let (Some(number), Some(object), Some(principal), Some(queued), Some(chain)) =
-            (slot("number"), slot("object_id"), slot("principal"), slot("queued_ms"), slot("chain"))
+        let (Some(object), Some(principal), Some(queued), Some(chain)) =
+            (slot("object_id"), slot("principal"), slot("queued_ms"), slot("chain"))
         else {
             return Vec::new();
         };
@@ -86,7 +87,7 @@ impl TaskPages {
             {
                 continue;
             }
-            tasks.push((task.get(number).as_int().unwrap_or(0), id));
+            tasks.extend(front.tasks.place(id).map(|place| (place, id)));
         }
         tasks.sort_unstable();
         tasks
@@ -145,7 +146,7 @@ pub(crate) fn read_previous(call: &Call<'_>) -> Answer<Reply> {
 
 fn read(call: &Call<'_>, forward: bool) -> Answer<Reply> {
     let most = history::most(call)?;
-    let number = |item: &(i64, ObjectId)| item.0;
+    let place = |item: &(i64, ObjectId)| item.0;
     // Gathered outside the lock that changes take.
     let copy = events::with_pages(call, |thing| match thing {
         Thing::Tasks(pages) => Some(pages.clone()),
@@ -153,8 +154,8 @@ fn read(call: &Call<'_>, forward: bool) -> Answer<Reply> {
     })?;
     let all = copy.tasks(call.front, call.sight());
     let tasks = events::with_pages(call, |thing| match thing {
-        Thing::Tasks(pages) if forward => Some(pages.cursor.next(all, number, most)),
-        Thing::Tasks(pages) => Some(pages.cursor.previous(all, number, most)),
+        Thing::Tasks(pages) if forward => Some(pages.cursor.next(all, place, most)),
+        Thing::Tasks(pages) => Some(pages.cursor.previous(all, place, most)),
         _ => None,
     })?;
     Ok(Reply::write(|out| tasks.iter().for_each(|(_, id)| put_info(call, out, "returnval", *id))))

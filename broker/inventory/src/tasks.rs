@@ -379,6 +379,12 @@ impl Tasks {
         self.lately.newest(self.clock.now_ms(), limit)
     }
 
+    /// Where a task that there is, also one that the inventory only follows, stands in the order in which they came to be known here. Two
+    /// never stand at one place, and one that comes later stands later, whoever made it; after a restart they are counted anew.
+    pub fn place(&self, task: ObjectId) -> Option<i64> {
+        self.lately.place(task)
+    }
+
     /// Drops tasks beyond the limits and takes those that are no longer recent off their objects. Runs with every new task; call it
     /// now and then besides.
     pub fn sweep(&self) {

@@ -1,4 +1,5 @@
-//! The tasks of late of an inventory: its own and those it only follows, in the order in which they were asked for.
+//! The tasks of an inventory, its own and those it only follows: those of late in the order in which they were asked for, and all in the
+//! order in which they came to be known. Their own numbers are those of whoever made them, so several agents' may be alike.
 
 use super::RECENT_MS;
 use crate::store::{Change, Observer};
@@ -15,6 +16,9 @@ struct List {
     /// With their end, once they have one.
     tasks: BTreeMap<Key, Option<i64>>,
     keys: FxHashMap<ObjectId, Key>,
+    /// Where each that there is stands among all that there ever were.
+    places: FxHashMap<ObjectId, i64>,
+    last: i64,
 }
 
 /// Follows an inventory's tasks. Holds each at most once.
@@ -41,10 +45,15 @@ impl Lately {
         newest
     }
 
+    /// Where a task stands in the order in which they came to be known, from 1.
+    pub(super) fn place(&self, task: ObjectId) -> Option<i64> {
+        self.list.lock().places.get(&task).copied()
+    }
+
     /// Forgets those that are not of late any more.
     pub(super) fn sweep(&self, now: i64) {
         let mut list = self.list.lock();
-        let List { tasks, keys } = &mut *list;
+        let List { tasks, keys, .. } = &mut *list;
         tasks.retain(|(_, _, id), ended| {
             let late = ended.is_none_or(|at| now.saturating_sub(at) <= RECENT_MS);
             if !late {
@@ -61,7 +70,15 @@ impl Observer for Lately {
             let mut list = self.list.lock();
             let before = list.keys.remove(&change.id);
             let known = before.and_then(|key| list.tasks.remove(&key)).is_some();
-            let Some(record) = &change.new else { continue };
+            let Some(record) = &change.new else {
+                list.places.remove(&change.id);
+                continue;
+            };
+            if !list.places.contains_key(&change.id) {
+                list.last += 1;
+                let last = list.last;
+                list.places.insert(change.id, last);
+            }
             let int = |slot| record.get(slot).as_int();
             let ended = int(self.completed_ms);
             // One that was swept and still changes had ended long ago.

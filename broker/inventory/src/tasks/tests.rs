@@ -183,6 +183,29 @@ fn tasks_go_on_after_a_restart() {
 }
 
 #[test]
+fn each_task_has_a_place_of_its_own_also_one_that_is_heard_of_late() {
+    let (_, agents, theirs) = world();
+    let (clock, inventory, _) = world();
+    let tasks = Tasks::new(Arc::clone(&inventory), clock, Arc::new(SeededIds::new(8)));
+    let follow = |task: ObjectId| {
+        let record = agents.record(task).expect("there");
+        inventory.apply(vec![Put::Copy(task, record, 1, 1)]);
+    };
+    let (early, late) = (theirs.create(&command(1), true), theirs.create(&command(2), true));
+    follow(late);
+    let own = tasks.create(&command(3), true);
+    let numbers = [early, late].map(|task| value(&agents, task, "number"));
+    assert_eq!((numbers, value(&inventory, own, "number")), ([1.into(), 2.into()], Value::Int(1)));
+    follow(early);
+    theirs.done(late, None);
+    follow(late);
+    assert_eq!([late, own, early].map(|task| tasks.place(task)), [Some(1), Some(2), Some(3)]);
+    inventory.apply(vec![Put::Remove(own)]);
+    let next = tasks.create(&command(4), true);
+    assert_eq!([own, next].map(|task| tasks.place(task)), [None, Some(4)]);
+}
+
+#[test]
 fn tasks_of_others_are_recent_too_and_say_why_they_failed() {
     let (_, agents, theirs) = world();
     let (clock, inventory, _) = world();
