@@ -20,6 +20,7 @@ pub struct Tables {
     directories: Vec<Arc<str>>,
     agent: Arc<str>,
     started: i64,
+    runs: Vec<(i64, i64)>,
     events: Vec<Registration>,
 }
 
@@ -191,6 +192,11 @@ fn registration(line: &Constant) -> Option<Registration> {
     Some(Registration { call: line.text("call")?.clone(), ids }).filter(|r| !r.ids.is_empty())
 }
 
+fn details(line: &Constant) -> Option<Vec<(i64, i64)>> {
+    let event = integer(line.get("event")?)?;
+    line.list("details").iter().map(|detail| Some((event, integer(detail)?))).collect()
+}
+
 impl Tables {
     /// The tables of libvirt's mapping.
     ///
@@ -220,6 +226,12 @@ impl Tables {
             "[table.events] register",
             "a list of { call = \"...\", ids = [numbers] }",
         );
+        let runs = line(
+            "events",
+            "runs",
+            "[table.events] runs",
+            "a list of { event = number, details = [numbers] }: lifecycle events that change nothing but whether a domain runs",
+        );
         Ok(Tables {
             states: STATES.words(protocol, number)?,
             snapshots: SNAPSHOTS.words(protocol, word)?,
@@ -228,6 +240,7 @@ impl Tables {
             directories: directories.read(|l| items(l)?.iter().map(|t| t.as_text().cloned()).collect())?,
             agent: agent.read(|l| l.as_text().cloned())?,
             started: started.read(integer)?,
+            runs: runs.read(|l| items(l)?.iter().map(details).collect::<Option<Vec<_>>>())?.concat(),
             events: events.read(|l| items(l)?.iter().map(registration).collect())?,
         })
     }
@@ -278,6 +291,11 @@ impl Tables {
     /// The `event` of a lifecycle event that says that the domain has started.
     pub fn started(&self) -> i64 {
         self.started
+    }
+
+    /// Whether a lifecycle event of this `event` and `detail` changes nothing but whether the domain runs.
+    pub fn is_run(&self, event: i64, detail: i64) -> bool {
+        self.runs.contains(&(event, detail))
     }
 
     /// The events to ask for.

@@ -20,13 +20,14 @@ mod create;
 mod edit;
 mod reader;
 mod script;
+mod shared;
 mod supervise;
 
 use crate::{
     fault,
     native::{
         self,
-        api::{Api, Handle, uuid_value},
+        api::{Api, Handle},
         connection::{Connection, Keepalive},
         uri::{BadUri, Uri},
     },
@@ -40,7 +41,7 @@ use edit::Editing;
 use inventory::Inventory;
 use lane::{NativeCall, Progress, StepKind, Target, TargetError};
 use mapping::Bundle;
-use reader::Reader;
+use reader::{Extent, Reader};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
@@ -48,7 +49,7 @@ use union::{
     Clock, Kind, ObjectId, Value,
     command::{Code, Revision},
 };
-use wire::xdr::{SchemaError, XdrValue};
+use wire::xdr::SchemaError;
 
 /// One libvirt.
 #[derive(Clone, Debug)]
@@ -229,20 +230,7 @@ impl Libvirt {
 
     /// The domain that a call about `object` is about.
     fn domain(&self, object: ObjectId) -> Option<Handle> {
-        if object.kind != Kind::Vm {
-            return None;
-        }
-        let record = self.reader.inventory().record(object)?;
-        let name = crate::inventory::get(self.reader.inventory().schema(), &record, "name");
-        let name: Arc<str> = Arc::from(name.as_str()?);
-        let schema = native::schema().ok()?;
-        let fields = vec![
-            ("name", XdrValue::Text(name.clone())),
-            ("uuid", uuid_value(object.uuid)),
-            ("id", XdrValue::Int(-1)),
-        ];
-        let wire = wire::xdr::record(schema.structure("remote_nonnull_domain")?, fields).ok()?;
-        Some(Handle { name, uuid: object.uuid, wire })
+        if object.kind == Kind::Vm { self.reader.handle(object) } else { None }
     }
 }
 
@@ -274,6 +262,9 @@ impl Target for Libvirt {
         let connection = self.connection(deadline).await?;
         let editing = Editing::new(self, connection.clone(), object, deadline)?;
         editing.names_free(call).await?;
+        if shared::is_deleted_for_others(self.reader.inventory(), object, call) {
+            return Ok(Value::Absent);
+        }
         if let Some(script) = &call.script {
             let document = editing.argument(call, script).await?;
             let Some(document) = document else { return Ok(Value::Absent) };
@@ -313,7 +304,7 @@ impl Target for Libvirt {
         };
         let left = deadline.saturating_duration_since(Instant::now());
         let api = Api { patience: left.min(api.patience), ..api };
-        match tokio::time::timeout_at(deadline, self.reader.reread(&api, id)).await {
+        match tokio::time::timeout_at(deadline, self.reader.reread(&api, id, Extent::Whole)).await {
             Ok(read) => read.map(|read| read.revision).map_err(|e| fault::lift(self.reader.tables(), e)),
             Err(_) => Err(TargetError::TimedOut),
         }

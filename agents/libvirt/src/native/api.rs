@@ -31,6 +31,19 @@ pub struct Handle {
 }
 
 impl Handle {
+    /// Of a domain: libvirt's drivers find it by its uuid, whatever its name and number.
+    pub fn new(name: &str, uuid: Uuid) -> Option<Handle> {
+        let schema = super::schema().ok()?;
+        let name: Arc<str> = Arc::from(name);
+        let fields = vec![
+            ("name", XdrValue::Text(name.clone())),
+            ("uuid", uuid_value(uuid)),
+            ("id", XdrValue::Int(-1)),
+        ];
+        let wire = wire::xdr::record(schema.structure("remote_nonnull_domain")?, fields).ok()?;
+        Some(Handle { name, uuid, wire })
+    }
+
     /// From a struct with `name` and `uuid`.
     pub fn from_value(value: &XdrValue) -> Option<Handle> {
         let name = value.get("name")?.as_text()?.clone();
@@ -265,9 +278,16 @@ impl Api {
         }
     }
 
-    /// Whether a domain runs, and what else decides its power state.
-    pub async fn domain_state(&self, dom: &Handle) -> Result<State, CallError> {
+    /// Whether a domain runs, and what else decides its power state; whether it starts with the host and is persistent only if `whole`.
+    pub async fn domain_state(&self, dom: &Handle, whole: bool) -> Result<State, CallError> {
         let args = || vec![("dom", dom.wire.clone())];
+        if !whole {
+            let (state, saved) = tokio::try_join!(
+                self.call("DOMAIN_GET_STATE", args()),
+                self.flag("DOMAIN_HAS_MANAGED_SAVE_IMAGE", args(), "result"),
+            )?;
+            return Ok(State { state: int(&state, "state"), saved, autostart: false, persistent: false });
+        }
         let (state, saved, autostart, persistent) = tokio::try_join!(
             self.call("DOMAIN_GET_STATE", args()),
             self.flag("DOMAIN_HAS_MANAGED_SAVE_IMAGE", args(), "result"),

@@ -1,10 +1,17 @@
 //! Asks libvirt and puts what it says into the inventory, object by object. One read of an object at a time, so that an older answer
-//! never overwrites a newer one.
+//! never overwrites a newer one; who waits for his turn is content with a read that began after he asked (`gate`).
+//!
+//! A VM is read in one go: all questions at once, as many as the connection takes, to the domain as it is known; libvirt's drivers find a domain
+//! by its uuid, and its document tells its name. Of a VM that is known, what its start or stop cannot have changed is left out after an event
+//! that says no more than that ([`Extent::Run`]); everything is read when a lane asks, after all other events, and every
+//! minute.
 //!
 //! The first time all is put at once, so that whoever watches sees a host with what is on it, not one VM after the other arrive.
 
 mod figures;
+mod gate;
 mod places;
+mod sizes;
 
 use crate::{
     inventory::{
@@ -14,17 +21,19 @@ use crate::{
         stats::Sample,
     },
     native::{
-        api::{Api, Handle, Sizes},
+        api::{Api, Handle},
         call::CallError,
         uri::Uri,
     },
     tables::Tables,
 };
+use gate::{Gate, Gates};
 use inventory::{Claims, Inventory, Put, Released, claims::Inbox};
 use mapping::edit::{DocumentMap, Tree};
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::{FxHashMap, FxHashSet};
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use sizes::Elsewhere;
+use std::sync::Arc;
 use union::{
     Clock, Kind, ObjectId, Record, Schema, SlotSet, Value,
     command::Revision,
@@ -32,8 +41,18 @@ use union::{
 };
 use uuid::Uuid;
 
-/// How long a disk's size is waited for.
-const SIZE_PATIENCE: Duration = Duration::from_secs(1);
+/// How much of a VM is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Extent {
+    /// What its start or its stop may have changed.
+    Run,
+    /// Everything.
+    Whole,
+}
+
+/// What only [`Extent::Whole`] reads: told by events of their own, or by none.
+const NOT_OF_A_RUN: &[&str] =
+    &["autostart", "persistent", "snapshots", "current_snapshot_id", "storage_used_bytes"];
 
 /// What a read came to.
 pub struct Reread {
@@ -74,7 +93,7 @@ pub struct Reader {
     samples: Mutex<FxHashMap<ObjectId, Sample>>,
     /// VMs whose disks' sizes libvirt could not tell in time; asked again after their next stop.
     slow: Mutex<FxHashSet<ObjectId>>,
-    locks: Mutex<FxHashMap<ObjectId, Arc<tokio::sync::Mutex<()>>>>,
+    gates: Gates,
 }
 
 impl Reader {
@@ -106,7 +125,7 @@ impl Reader {
             started: Mutex::default(),
             samples: Mutex::default(),
             slow: Mutex::default(),
-            locks: Mutex::default(),
+            gates: Gates::default(),
         }
     }
 
@@ -180,10 +199,6 @@ impl Reader {
         names.ok_or_else(|| CallError::NotSent("the host has not been read yet".into()))
     }
 
-    fn lock(&self, id: ObjectId) -> Arc<tokio::sync::Mutex<()>> {
-        self.locks.lock().entry(id).or_default().clone()
-    }
-
     /// Puts objects whose facts are all libvirt's.
     fn put(&self, objects: Vec<(ObjectId, Record)>) -> Revision {
         self.held.write().extend(objects.iter().map(|(id, _)| *id));
@@ -235,36 +250,60 @@ impl Reader {
     }
 
     /// Reads one object again.
-    pub async fn reread(&self, api: &Api, id: ObjectId) -> Result<Reread, CallError> {
-        let lock = self.lock(id);
-        let read = {
-            let _one = lock.lock().await;
-            match id.kind {
-                Kind::Vm => {
-                    let revision = self.reread_vm(api, id.uuid).await;
-                    revision.map(|revision| Reread { revision, places: None })
-                }
-                // Places around the VMs are few and told by rare events: all of them are read.
-                _ => {
-                    let places = self.surroundings(api).await;
-                    places.map(|places| Reread { revision: places.revision, places: Some(places) })
-                }
+    pub async fn reread(&self, api: &Api, id: ObjectId, extent: Extent) -> Result<Reread, CallError> {
+        let gate = self.gates.of(id);
+        let read = match id.kind {
+            Kind::Vm => {
+                let revision = self.reread_once(api, &gate, id.uuid, extent).await;
+                revision.map(|revision| Reread { revision, places: None })
+            }
+            // Places around the VMs are few and told by rare events: all of them are read.
+            _ => {
+                let _one = gate.turn().await;
+                let places = self.surroundings(api).await;
+                places.map(|places| Reread { revision: places.revision, places: Some(places) })
             }
         };
-        let mut locks = self.locks.lock();
-        // Ours and the map's: nobody else waits for it.
-        if Arc::strong_count(&lock) == 2 {
-            locks.remove(&id);
-        }
+        self.gates.leave(id, gate);
         read
     }
 
+    /// Reads a VM, unless somebody else does so after this was asked.
+    async fn reread_once(
+        &self,
+        api: &Api,
+        gate: &Gate,
+        uuid: Uuid,
+        extent: Extent,
+    ) -> Result<Revision, CallError> {
+        let asked = gate.asked();
+        let mut turn = gate.turn().await;
+        if let Some(revision) = turn.read_since(asked, extent) {
+            return Ok(revision);
+        }
+        let began = gate.begin();
+        let revision = self.reread_vm(api, uuid, extent).await?;
+        turn.end(began, extent, revision);
+        Ok(revision)
+    }
+
+    /// What libvirt is asked about a VM by, if it is known. The name is that of the last read: a domain is found by its uuid.
+    pub fn handle(&self, vm: ObjectId) -> Option<Handle> {
+        let record = self.inventory.record(vm)?;
+        Handle::new(get(&self.schema, &record, "name").as_str()?, vm.uuid)
+    }
+
     /// Reads a VM; it is removed if libvirt has none with this uuid.
-    async fn reread_vm(&self, api: &Api, uuid: Uuid) -> Result<Revision, CallError> {
+    async fn reread_vm(&self, api: &Api, uuid: Uuid, extent: Extent) -> Result<Revision, CallError> {
         let names = self.names()?;
-        match api.domain(uuid).await? {
-            Some(handle) => match self.read_vm(api, &names, &handle).await {
-                // It went while it was read.
+        let known = self.handle(names.vm(uuid));
+        let (handle, extent) = match known {
+            Some(handle) => (Some(handle), extent),
+            None => (api.domain(uuid).await?, Extent::Whole),
+        };
+        match handle {
+            Some(handle) => match self.read_vm(api, &names, &handle, extent).await {
+                // It is gone, or went while it was read.
                 Err(error) if error.native_code() == Some(crate::native::api::NO_DOMAIN) => {
                     Ok(self.remove_vm(&names, uuid))
                 }
@@ -303,13 +342,32 @@ impl Reader {
         self.remove(&gone)
     }
 
-    async fn read_vm(&self, api: &Api, names: &Names, handle: &Handle) -> Result<Revision, CallError> {
+    async fn read_vm(
+        &self,
+        api: &Api,
+        names: &Names,
+        handle: &Handle,
+        extent: Extent,
+    ) -> Result<Revision, CallError> {
         let vm = names.vm(handle.uuid);
         if !self.claims.take(vm) {
             return Ok(self.inventory.revision());
         }
-        let (xml, state, (snapshot_documents, current)) =
-            tokio::try_join!(api.domain_xml(handle), api.domain_state(handle), api.snapshots(handle))?;
+        let whole = extent == Extent::Whole;
+        let snapshots = async {
+            match whole {
+                true => api.snapshots(handle).await.map(Some),
+                false => Ok(None),
+            }
+        };
+        let mut sizes = Elsewhere::before(self, vm, &self.around.read().clone());
+        let before = if whole { sizes.targets.clone() } else { Vec::new() };
+        let (xml, state, snapshots, ()) = tokio::try_join!(
+            api.domain_xml(handle),
+            api.domain_state(handle, whole),
+            snapshots,
+            sizes.ask(self, api, handle, before),
+        )?;
         let Some(document) = self.readable(document(&xml), "domain", &handle.name) else {
             return Ok(self.inventory.revision());
         };
@@ -327,28 +385,32 @@ impl Reader {
         if !self.tables.runs(state) {
             self.slow.lock().remove(&vm);
         }
-        let sizes = self.sizes_elsewhere(api, handle, vm, &got.record, &around).await?;
-        let snapshots = snapshot::lift(
-            &self.schema,
-            &self.tables,
-            names,
-            handle.uuid,
-            &snapshot_documents,
-            current.as_deref(),
-        );
+        let missing = sizes.missing(self, &got.record, &around);
+        sizes.ask(self, api, handle, missing).await?;
+        let snapshots = snapshots.map(|(documents, current)| {
+            let uuid = handle.uuid;
+            snapshot::lift(&self.schema, &self.tables, names, uuid, &documents, current.as_deref())
+        });
+        let none = snapshot::Lifted::default();
         let answers = domain::Answers {
             rows: got.record,
             document: &document,
             state,
-            sizes,
-            snapshots: &snapshots,
+            sizes: sizes.known,
+            snapshots: snapshots.as_ref().unwrap_or(&none),
             started_ms: self.started_ms(vm, state),
         };
-        let (record, slots) = domain::lift(&self.schema, &self.tables, names, handle.uuid, &around, answers);
+        let (record, mut slots) =
+            domain::lift(&self.schema, &self.tables, names, handle.uuid, &around, answers);
+        if !whole {
+            for slot in NOT_OF_A_RUN.iter().filter_map(|field| self.schema.slot(Kind::Vm, field)) {
+                slots.0 &= !SlotSet::of(slot).0;
+            }
+        }
         if let Some(reason) = api.connection.closed() {
             return Err(CallError::Lost(reason.to_string()));
         }
-        Ok(self.put_vm(vm, record, slots, snapshots.records))
+        Ok(self.put_vm(vm, record, slots, snapshots.map(|lifted| lifted.records)))
     }
 
     fn put_vm(
@@ -356,8 +418,12 @@ impl Reader {
         vm: ObjectId,
         record: Record,
         slots: SlotSet,
-        snapshots: Vec<(ObjectId, Record)>,
+        snapshots: Option<Vec<(ObjectId, Record)>>,
     ) -> Revision {
+        let Some(snapshots) = snapshots else {
+            self.held.write().insert(vm);
+            return self.apply(vec![Put::Part(vm, record, slots)]);
+        };
         let kept: FxHashSet<ObjectId> = snapshots.iter().map(|(id, _)| *id).collect();
         let gone: Vec<ObjectId> = self.snapshots_of(vm).into_iter().filter(|id| !kept.contains(id)).collect();
         let mut held = self.held.write();
@@ -386,54 +452,6 @@ impl Reader {
     /// A lifecycle event said that the domain started.
     pub fn note_start(&self, uuid: Uuid) {
         self.started.lock().insert(uuid, self.clock.now_ms());
-    }
-
-    /// Sizes of the disks that no pool knows. Of a running VM libvirt asks its hypervisor's process, which may hang: then the sizes
-    /// stay as they were.
-    async fn sizes_elsewhere(
-        &self,
-        api: &Api,
-        handle: &Handle,
-        vm: ObjectId,
-        record: &Record,
-        around: &Surroundings,
-    ) -> Result<HashMap<String, Sizes>, CallError> {
-        let mut sizes = self.sizes_before(vm);
-        let api = Api { patience: api.patience.min(SIZE_PATIENCE), ..api.clone() };
-        let disks = get(&self.schema, record, "disks").clone();
-        for disk in disks.items().iter().filter_map(Value::as_record) {
-            let path = get(&self.schema, disk, "path").as_str();
-            let Some(target) = get(&self.schema, disk, "id").as_str() else { continue };
-            if path.is_some_and(|p| around.volumes.contains_key(p)) {
-                continue;
-            }
-            if self.slow.lock().contains(&vm) {
-                break;
-            }
-            match api.disk_sizes(handle, target).await {
-                Ok(Some(found)) => {
-                    sizes.insert(target.to_owned(), found);
-                }
-                Ok(None) => {}
-                Err(CallError::TimedOut { .. }) => {
-                    self.slow.lock().insert(vm);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(sizes)
-    }
-
-    /// The sizes that a VM's disks were shown with; what they take is not shown a disk.
-    fn sizes_before(&self, vm: ObjectId) -> HashMap<String, Sizes> {
-        let Some(record) = self.inventory.record(vm) else { return HashMap::new() };
-        let disks = get(&self.schema, &record, "disks").clone();
-        let known = disks.items().iter().filter_map(Value::as_record).filter_map(|disk| {
-            let target = get(&self.schema, disk, "id").as_str()?;
-            let capacity = get(&self.schema, disk, "size_bytes").as_int()?;
-            Some((target.to_owned(), Sizes { capacity, allocation: capacity, available: 0 }))
-        });
-        known.collect()
     }
 
     /// The VMs claimed here that are not among `domains`.

@@ -2,7 +2,7 @@
 
 use super::{
     Config, Status,
-    reader::{Reader, Reread},
+    reader::{Extent, Reader, Reread},
 };
 use crate::{
     native::{
@@ -14,7 +14,7 @@ use crate::{
     session,
 };
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque, hash_map::Entry},
     sync::Arc,
     time::Duration,
 };
@@ -77,28 +77,36 @@ pub async fn run(
 #[derive(Default)]
 struct Work {
     queue: VecDeque<ObjectId>,
-    queued: HashSet<ObjectId>,
+    /// How much of each is to be read.
+    queued: HashMap<ObjectId, Extent>,
     running: HashSet<ObjectId>,
 }
 
 impl Work {
-    fn add(&mut self, id: ObjectId) {
-        if self.queued.insert(id) {
-            self.queue.push_back(id);
+    fn add(&mut self, id: ObjectId, extent: Extent) {
+        match self.queued.entry(id) {
+            Entry::Vacant(place) => {
+                place.insert(extent);
+                self.queue.push_back(id);
+            }
+            Entry::Occupied(mut known) => {
+                let most = extent.max(*known.get());
+                known.insert(most);
+            }
         }
     }
 
     fn extend(&mut self, ids: impl IntoIterator<Item = ObjectId>) {
-        ids.into_iter().for_each(|id| self.add(id));
+        ids.into_iter().for_each(|id| self.add(id, Extent::Whole));
     }
 
     /// The next that is not being read just now.
-    fn next(&mut self) -> Option<ObjectId> {
+    fn next(&mut self) -> Option<(ObjectId, Extent)> {
         let index = self.queue.iter().position(|id| !self.running.contains(id))?;
         let id = self.queue.remove(index)?;
-        self.queued.remove(&id);
+        let extent = self.queued.remove(&id).unwrap_or(Extent::Whole);
         self.running.insert(id);
-        Some(id)
+        Some((id, extent))
     }
 }
 
@@ -142,7 +150,7 @@ impl Life<'_> {
         loop {
             self.start_reads(&mut reads);
             tokio::select! {
-                Some(given) = inbox.next() => self.work.add(given),
+                Some(given) = inbox.next() => self.work.add(given, Extent::Whole),
                 reason = self.api.connection.ended() => return Ok(reason),
                 event = events.recv() => match event {
                     Some(event) => self.note(&event),
@@ -224,9 +232,9 @@ impl Life<'_> {
 
     fn start_reads(&mut self, reads: &mut JoinSet<Read>) {
         while reads.len() < READERS {
-            let Some(id) = self.work.next() else { break };
+            let Some((id, extent)) = self.work.next() else { break };
             let (reader, api) = (self.reader.clone(), self.api.clone());
-            reads.spawn(async move { (id, reader.reread(&api, id).await) });
+            reads.spawn(async move { (id, reader.reread(&api, id, extent).await) });
         }
     }
 
@@ -248,15 +256,23 @@ impl Life<'_> {
     fn note(&mut self, event: &Event) {
         let body = &event.body;
         if let Some(dom) = body.get("msg.dom").or_else(|| body.get("dom")).and_then(Handle::from_value) {
-            if body.get("msg.event").and_then(XdrValue::as_int) == Some(self.reader.tables().started())
-                && event.procedure.name.ends_with("_LIFECYCLE")
+            let tables = self.reader.tables();
+            let mut extent = Extent::Whole;
+            if event.procedure.name.ends_with("_LIFECYCLE")
+                && let Some(told) = body.get("msg.event").and_then(XdrValue::as_int)
             {
-                self.reader.note_start(dom.uuid);
+                if told == tables.started() {
+                    self.reader.note_start(dom.uuid);
+                }
+                let detail = body.get("msg.detail").and_then(XdrValue::as_int);
+                if detail.is_some_and(|detail| tables.is_run(told, detail)) {
+                    extent = Extent::Run;
+                }
             }
-            self.work.add(ObjectId::new(Kind::Vm, dom.uuid));
+            self.work.add(ObjectId::new(Kind::Vm, dom.uuid), extent);
         } else if let Some(host) = self.reader.host() {
             // A network's or a pool's: the places around the VMs.
-            self.work.add(host);
+            self.work.add(host, Extent::Whole);
         }
     }
 }
