@@ -4,9 +4,10 @@
 //! WaitForUpdatesEx until the task has ended.
 
 use std::{
+    collections::BTreeMap,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How long an answer may take.
@@ -96,6 +97,51 @@ impl Vim {
         self.call("CurrentTime", "ServiceInstance", "ServiceInstance", "");
     }
 
+    /// The cookie of its session, as a header has it.
+    pub fn cookie(&self) -> &str {
+        &self.cookie
+    }
+
+    /// Reads a VM's power state.
+    pub fn state(&mut self, vm: &str) -> String {
+        let state = self.call("Fetch", "VirtualMachine", vm, "<prop>runtime.powerState</prop>");
+        inner(&state, "returnval")
+    }
+
+    /// How tasks ended, by state and fault, `page` of them asked for at a time; those that are kept no more are left out.
+    pub fn ends(&mut self, tasks: &[String], page: usize) -> BTreeMap<String, usize> {
+        let (mut ends, mut open) = (BTreeMap::new(), tasks.to_vec());
+        let begin = Instant::now();
+        while !open.is_empty() {
+            assert!(begin.elapsed() < PATIENCE, "{} tasks have not ended", open.len());
+            let mut still = Vec::new();
+            for some in open.chunks(page) {
+                let objects: String = some
+                    .iter()
+                    .map(|task| format!("<objectSet><obj type=\"Task\">{task}</obj></objectSet>"))
+                    .collect();
+                let spec = format!(
+                    "<specSet><propSet><type>Task</type><pathSet>info.state</pathSet><pathSet>info.error</pathSet></propSet>{objects}\
+                     <reportMissingObjectsInResults>true</reportMissingObjectsInResults></specSet><options></options>"
+                );
+                let collector = self.collector.clone();
+                let found = self.call("RetrievePropertiesEx", "PropertyCollector", &collector, &spec);
+                for one in found.split("<objects>").skip(1) {
+                    if one.contains(">queued<") || one.contains(">running<") {
+                        still.push(inner(one, "obj"));
+                        continue;
+                    }
+                    let fault =
+                        one.split_once("<fault xsi:type=\"").and_then(|(_, rest)| rest.split('"').next());
+                    *ends.entry(fault.unwrap_or("success").to_owned()).or_insert(0) += 1;
+                }
+            }
+            open = still;
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        ends
+    }
+
     /// Powers a VM on or off and waits for the task's success.
     pub fn power(&mut self, vm: &str, on: bool) {
         let method = if on { "PowerOnVM_Task" } else { "PowerOffVM_Task" };
@@ -105,8 +151,7 @@ impl Vim {
 
     /// Powers a VM off if it is on.
     pub fn ensure_off(&mut self, vm: &str) {
-        let state = self.call("Fetch", "VirtualMachine", vm, "<prop>runtime.powerState</prop>");
-        if !state.contains("poweredOff") {
+        if self.state(vm) != "poweredOff" {
             self.power(vm, false);
             self.tidy();
         }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// Commands of one agent that are under way at the engine; one more is answered Busy at once.
 pub const IN_FLIGHT: usize = 1_024;
+/// Commands of one agent's fronts that are under way in its own lanes; one more is answered Busy at once.
+pub const LOCAL: usize = 4_096;
 /// Commands of the engine that an agent answers at a time; one more is answered Busy at once.
 pub const ANSWERED: usize = 1_024;
 /// Other requests of the engine that an agent answers at a time.

@@ -4,9 +4,11 @@
 //! submit ─▶ route: own target, lowering reads no stored object, nothing the broker keeps? ─ yes ─▶ grant ─▶ Owner.submit
 //!                                      │ no
 //!                                      ▼
-//!          engine away? UNREACHABLE │ 1,024 under way? BUSY │ grant? PERMISSION
+//!          engine away? UNREACHABLE │ grant? PERMISSION │ another at the machine? IN_PROGRESS │ too many under way? BUSY
 //!          task ─▶ Submission ─▶ Outcome ─▶ our replica holds its revision ─▶ task and ticket end      (`router/flight.rs`)
 //! ```
+//! What is refused is refused before there is a task, an id or a commit (`router/room.rs`). What is taken on runs in the runtime that the
+//! router was made in, whoever asks from whichever: a listener on threads of its own has none of the work on them.
 
 use crate::{
     engine::{Engine, Service, Verb, ask},
@@ -19,7 +21,7 @@ use crate::{
 use async_trait::async_trait;
 use guard::Tree;
 use inventory::Tasks;
-use lane::{Commands, Ending, Known, Owner, Reply, Ticket};
+use lane::{Commands, Conflict, Ending, Known, Owner, Reply, Ticket};
 use mapping::Bundle;
 use mapping::command::Dependence;
 use parking_lot::{Mutex, RwLock};
@@ -28,7 +30,7 @@ use std::{
     sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
-use tokio::sync::Semaphore;
+use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use union::{
     Clock, Command, CommandId, ObjectId,
@@ -37,6 +39,7 @@ use union::{
 };
 
 mod flight;
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -112,7 +115,10 @@ pub struct Router {
     replica: Arc<dyn Replica>,
     bundle: RwLock<Arc<Bundle>>,
     clock: Arc<dyn Clock>,
-    room: Arc<Semaphore>,
+    room: Arc<room::Room>,
+    local: Arc<room::Room>,
+    /// Where what is taken on runs; `None`: where it is asked.
+    home: Option<Handle>,
     flights: Mutex<FxHashMap<CommandId, Ticket>>,
     tracker: TaskTracker,
     kept: OnceLock<Arc<TaskKeeper>>,
@@ -140,7 +146,9 @@ impl Router {
             replica,
             bundle: RwLock::new(bundle),
             clock,
-            room: Arc::new(Semaphore::new(limits::IN_FLIGHT)),
+            room: room::Room::new(limits::IN_FLIGHT),
+            local: room::Room::new(limits::LOCAL),
+            home: Handle::try_current().ok(),
             flights: Mutex::default(),
             tracker: TaskTracker::new(),
             kept: OnceLock::new(),
@@ -195,7 +203,7 @@ impl Router {
         let (ticket, ending) = Ticket::open(command, Some(task));
         self.flights.lock().insert(command, ticket);
         self.launch(
-            flight::Flight { command, object, task: Some(task), deadline_ms, ending, room: None },
+            flight::Flight { command, object, task: Some(task), deadline_ms, ending, place: None },
             None,
         );
     }
@@ -218,12 +226,14 @@ impl Router {
             ));
         }
         let grant = self.grants.check(&command, &*self.tree)?;
-        let room = Arc::clone(&self.room).try_acquire_owned().map_err(|_| {
-            let most = limits::IN_FLIGHT;
-            Cause::new(
-                Code::Busy,
-                format!("{most} commands are under way at the engine; nothing was done, try again"),
-            )
+        let bundle = Arc::clone(&self.bundle.read());
+        let asked = bundle.protocol(&command.origin.protocol);
+        let place = self.room.enter(&command, |running| {
+            match asked.map(|protocol| protocol.conflict(running, &command.verb)) {
+                Some(mapping::Conflict::Refuse { fault }) => Conflict::Refuse(fault),
+                // The lane puts them in order.
+                _ => Conflict::Queue,
+            }
         })?;
         let task = (reply == Reply::Task).then(|| self.tasks.create(&command, true));
         if let Some(task) = task {
@@ -233,7 +243,6 @@ impl Router {
         let (ticket, ending): (Ticket, Ending) = Ticket::open(command.id, task);
         flights.insert(command.id, ticket.clone());
         drop(flights);
-        let bundle = Arc::clone(&self.bundle.read());
         // A session keeps the bundle that it began with.
         let began = &grant.content.bundle;
         let hash = if began.is_empty() { &bundle.hash } else { began };
@@ -248,7 +257,7 @@ impl Router {
             task,
             deadline_ms: command.deadline_ms,
             ending,
-            room: Some(room),
+            place: Some(place),
         };
         self.launch(flight, Some((verb, submission)));
         Ok(ticket)
@@ -310,16 +319,26 @@ impl Commands for Router {
     }
 
     fn submit(&self, command: Command, reply: Reply) -> Result<Ticket, Cause> {
+        let _home = self.home.as_ref().map(Handle::enter);
         match (self.route(&command), &self.owner) {
             (Route::Local, Some(owner)) => {
                 self.grants.check(&command, &*self.tree)?;
-                owner.submit(command, reply)
+                // The lane refuses by itself what it would not let in.
+                let place = self.local.enter(&command, |_| Conflict::Queue)?;
+                let ticket = owner.submit(command, reply)?;
+                let ended = ticket.clone();
+                self.tracker.spawn(async move {
+                    ended.outcome().await;
+                    drop(place);
+                });
+                Ok(ticket)
             }
             _ => self.send(command, reply),
         }
     }
 
     fn cancel(&self, command: CommandId) -> Result<(), Cause> {
+        let _home = self.home.as_ref().map(Handle::enter);
         if !self.flights.lock().contains_key(&command) {
             return match &self.owner {
                 Some(owner) => owner.cancel(command),

@@ -22,6 +22,7 @@ mod authorization;
 mod browser;
 mod call;
 mod command;
+mod environment;
 mod events;
 mod fault;
 mod folder;

@@ -11,14 +11,14 @@
 //!
 //! Nothing is ever sent twice: what the engine says it never heard of, it refuses from then on.
 
-use super::{Earlier, Router};
+use super::{Earlier, Router, room::Place};
 use crate::{
     engine::{LinkError, Service, Verb, ask},
     limits,
 };
 use lane::Ending;
 use std::time::Duration;
-use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tokio::time::Instant;
 use union::{
     CommandId, ObjectId,
     command::{Cause, Code, Outcome},
@@ -32,7 +32,7 @@ pub(super) struct Flight {
     pub task: Option<ObjectId>,
     pub deadline_ms: i64,
     pub ending: Ending,
-    pub room: Option<OwnedSemaphorePermit>,
+    pub place: Option<Place>,
 }
 
 impl Flight {
@@ -166,12 +166,13 @@ impl Flight {
                 tracing::warn!(command = %self.command, object = %seen, "a front's replica is behind a command that is done");
             }
         }
+        // Who sees the task end may ask for the next.
+        drop(self.place);
         if let Some(task) = self.task {
             super::end_task(&router.tasks, task, &outcome);
         }
         union::fail::point("link.task-ended");
         router.flights.lock().remove(&self.command);
-        drop(self.room);
         self.ending.end(outcome);
     }
 }

@@ -91,18 +91,27 @@ async fn a_command_of_the_engines_ends_its_task() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_too_many_is_busy_at_once() {
+async fn one_too_many_is_busy_at_once_and_leaves_nothing() {
     let world = world().await;
     world.log_in("s1", "ann");
+    world.log_in("s2", "ann");
     world.engine_is_here();
-    let submit = |n| world.router.submit(command(n, "PowerOn", elsewhere()), Reply::Outcome);
-    let tickets: Vec<_> = (1..=limits::IN_FLIGHT as u128).map(|n| submit(n).unwrap()).collect();
-    assert_eq!(submit(5_000).unwrap_err().code, Code::Busy);
+    let submit = |session: &str, n| {
+        let asked = Command { session: session.into(), ..command(n, "PowerOn", elsewhere()) };
+        world.router.submit(asked, Reply::Task)
+    };
+    let tickets: Vec<_> = (1..).map_while(|n| submit("s1", n).ok()).collect();
+    assert_eq!(tickets.len(), (limits::IN_FLIGHT * 2).div_ceil(3));
+    let tasks = world.inventory.ids(union::Kind::Task).len();
+    assert_eq!(submit("s1", 5_000).unwrap_err().code, Code::Busy);
+    assert_eq!(world.inventory.ids(union::Kind::Task).len(), tasks);
+    // Another session has its share.
+    let other = submit("s2", 6_000).unwrap();
     world.engine.answers("vm.PowerOn", said(&done()));
-    for ticket in tickets {
+    for ticket in tickets.into_iter().chain([other]) {
         assert_eq!(ticket.outcome().await, done());
     }
-    assert_eq!(submit(5_001).unwrap().outcome().await, done());
+    assert_eq!(submit("s1", 5_001).unwrap().outcome().await, done());
 }
 
 #[tokio::test(start_paused = true)]
