@@ -9,17 +9,14 @@
 //! Work never waits in a subscription: what is beyond [`COMMANDS`] or [`SERVICES`] is refused there and then.
 
 use crate::{AgentError, Agents, Engine, unwrap_reply, wrap_reply};
-use ::bus::{Bus, BusError, Headers, Link, Pattern, Request, Server, Subject};
+use ::bus::{Bus, BusError, Headers, Link, Pattern, Request, Server, Serving, Subject};
 use async_trait::async_trait;
 use bytes::Bytes;
 use guard::{Public, Signer, Verifier};
 use prost::Message;
 use std::{fmt::Debug, sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
-use tokio_util::{
-    sync::{CancellationToken, DropGuard},
-    task::TaskTracker,
-};
+use tokio_util::task::TaskTracker;
 use union::{
     command::{Cause, Code},
     pb,
@@ -56,23 +53,6 @@ impl Door for Engine {
     }
 }
 
-/// Answers agents until dropped.
-#[derive(Debug)]
-pub struct Serving {
-    tracker: TaskTracker,
-    stop: CancellationToken,
-    _open: DropGuard,
-}
-
-impl Serving {
-    /// Takes no more requests, and waits at most `patience` until those taken are answered; whether they are.
-    pub async fn drain(&self, patience: Duration) -> bool {
-        self.stop.cancel();
-        self.tracker.close();
-        tokio::time::timeout(patience, self.tracker.wait()).await.is_ok()
-    }
-}
-
 #[derive(Debug)]
 struct Desk {
     door: Arc<dyn Door>,
@@ -96,19 +76,19 @@ pub async fn serve(
 ) -> Result<Serving, BusError> {
     let commands = bus.serve(&Pattern::commands(domain)?, UNREAD).await?;
     let services = bus.serve(&Pattern::service(&format!("engine-{domain}"))?, UNREAD).await?;
-    let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
+    let serving = Serving::new();
     let desk = Arc::new(Desk {
         door,
         registry,
         verifier,
-        tracker: tracker.clone(),
+        tracker: serving.tracker(),
         commands: Arc::new(Semaphore::new(COMMANDS)),
         services: Arc::new(Semaphore::new(SERVICES)),
     });
     for (server, command) in [(commands, true), (services, false)] {
-        tokio::spawn(stop.clone().run_until_cancelled_owned(Arc::clone(&desk).read(server, command)));
+        tokio::spawn(serving.stopped().run_until_cancelled_owned(Arc::clone(&desk).read(server, command)));
     }
-    Ok(Serving { tracker, stop: stop.clone(), _open: stop.drop_guard() })
+    Ok(serving)
 }
 
 impl Desk {

@@ -54,7 +54,7 @@ impl Errand<'_> {
 }
 
 impl Engine {
-    pub(crate) async fn fly(&self, asked: Asked, landing: &Landing) -> Outcome {
+    pub(crate) async fn fly(&self, asked: Asked, owed: bool, landing: &Landing) -> Outcome {
         match self.journal.get(asked.command.id).await {
             Err(error) => return Outcome::Refused(unrecorded(&error.into())),
             Ok(Some(entry)) if entry.intent.digest != asked.digest => {
@@ -67,6 +67,10 @@ impl Engine {
                 };
             }
             Ok(None) => {}
+        }
+        if owed {
+            let errand = Errand { asked: &asked, command: &asked.command, landing };
+            return self.planned(&errand).await;
         }
         let tree = &self.tree;
         let admitted =
@@ -151,8 +155,7 @@ impl Engine {
                 Answer::NotSent(cause) => Outcome::Refused(cause),
                 Answer::Lost => {
                     point("engine.lost");
-                    self.settle(command.id, command.object, command.schema.class, &prepared.holder.agent)
-                        .await
+                    self.settle(command.id, command.object, &prepared.holder.agent).await
                 }
             };
             point("engine.answered");

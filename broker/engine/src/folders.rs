@@ -1,15 +1,15 @@
 //! Folders, and what lies in them: the broker's own, done here in one commit.
 //!
 //! Within a folder each name is one object's, folder or VM. A folder holds its own kind; the view's fixed folders, and those that a target
-//! names itself, stay. A folder with VMs is removed by destroying these first, each by a command of its own, and not at all when one of
-//! them has power.
+//! names itself, stay. What becomes of a folder with VMs that is removed says [`destroy`].
+
+mod destroy;
 
 use crate::{
     engine::Engine,
-    fly::{Errand, refused, verdict},
+    fly::{Errand, refused},
     placement::argument,
     record,
-    submit::Asked,
     tree::DEEPEST,
 };
 use guard::Grant;
@@ -17,13 +17,12 @@ use std::sync::Arc;
 use store::{Batch, audit, journal::Entry};
 use tokio::time::timeout;
 use union::{
-    Command, CommandId, Kind, ObjectId, Value,
+    Command, Kind, ObjectId, Value,
     command::{Cause, Class, Code, Outcome, Revision},
     fail::point,
-    pb::{self, FolderKind, PowerState},
+    pb::FolderKind,
     plan::OwnFact,
 };
-use uuid::Uuid;
 
 /// What a command changes of the broker's own facts.
 #[derive(Debug, Default)]
@@ -49,7 +48,7 @@ impl Engine {
     pub(crate) async fn do_own(&self, errand: &Errand<'_>, grant: &Grant) -> Outcome {
         let command = errand.command;
         if &*command.verb == "DestroyFolder" {
-            return self.destroy_folder(errand).await;
+            return self.destroy_folder(errand, grant).await;
         }
         // The turn is this room's queue: the tree is changed by one at a time.
         let Ok(_turn) = timeout(self.left(command.deadline_ms), self.tree_turn.lock()).await else {
@@ -228,154 +227,5 @@ impl Engine {
             facts.push(set(id, field, into));
         }
         Ok(Change { facts, result: None })
-    }
-
-    /// Removes a folder: its VMs first, each by its own command.
-    async fn destroy_folder(&self, errand: &Errand<'_>) -> Outcome {
-        let folder = errand.command.object;
-        let condemned = {
-            let Ok(_turn) = timeout(self.left(errand.command.deadline_ms), self.tree_turn.lock()).await
-            else {
-                let outcome = refused(Code::TimedOut, "the tree was busy until the deadline");
-                return self.decline(errand, outcome).await;
-            };
-            self.condemn(folder)
-        };
-        let vms = match condemned {
-            Ok((_, vms)) => vms,
-            Err(cause) => return self.decline(errand, Outcome::Refused(cause)).await,
-        };
-        let outcome = self.empty_and_remove(errand, folder, vms).await;
-        self.doomed.lock().retain(|doomed| *doomed != folder);
-        outcome
-    }
-
-    async fn empty_and_remove(&self, errand: &Errand<'_>, folder: ObjectId, vms: Vec<ObjectId>) -> Outcome {
-        if vms.is_empty() {
-            return self.remove_empty(errand, folder).await;
-        }
-        let mut also = Batch::new();
-        audit::stage(&mut also, &self.audit_of(errand.asked, errand.command, "allowed"));
-        match self.begin(Entry::new(errand.intent(self.now_ms())), also, errand.landing).await {
-            Ok(None) => {}
-            Ok(Some(known)) => return known,
-            Err(cause) => return Outcome::Refused(cause),
-        }
-        point("engine.intent-durable");
-        for vm in vms {
-            let outcome = self.destroy_vm(errand, vm).await;
-            if !matches!(outcome, Outcome::Done { .. }) {
-                let message =
-                    format!("{vm} could not be destroyed, so {folder} stays: {}", verdict(&outcome));
-                let outcome = Outcome::Failed(no(Code::TargetFailed, message));
-                return self.conclude(errand.command, outcome, None, errand.landing).await;
-            }
-        }
-        let _turn = self.tree_turn.lock().await;
-        match self.removal(folder) {
-            Ok(own) => {
-                let done = Outcome::Done { revision: Revision::default(), result: None, already: false };
-                let plan = union::Plan { own, ..union::Plan::default() };
-                self.conclude(errand.command, done, Some(&plan), errand.landing).await
-            }
-            Err(cause) => self.conclude(errand.command, Outcome::Failed(cause), None, errand.landing).await,
-        }
-    }
-
-    async fn remove_empty(&self, errand: &Errand<'_>, folder: ObjectId) -> Outcome {
-        let _turn = self.tree_turn.lock().await;
-        match self.removal(folder) {
-            Ok(facts) => self.keep(errand, Change { facts, result: None }).await,
-            Err(cause) => self.decline(errand, Outcome::Refused(cause)).await,
-        }
-    }
-
-    /// Marks a folder as one that goes away; the folders and VMs in it.
-    fn condemn(&self, folder: ObjectId) -> Result<(Vec<ObjectId>, Vec<ObjectId>), Cause> {
-        self.changeable(folder)?;
-        let (folders, vms) = self.contents(folder);
-        let most = self.deps.limits.at_once;
-        if vms.len() > most {
-            return Err(no(
-                Code::InvalidArgument,
-                format!("{} VMs lie in {folder}; at most {most} are destroyed at once", vms.len()),
-            ));
-        }
-        if let Some(fixed) = folders.iter().find(|id| !self.own.is_whole(**id)) {
-            return Err(no(Code::NotSupported, format!("{fixed} in {folder} is a fixed part of the tree")));
-        }
-        let stopped = i64::from(PowerState::Stopped as i32);
-        if let Some(on) = vms.iter().find(|vm| self.tree.get(**vm, "power_state").as_int() != Some(stopped)) {
-            return Err(no(
-                Code::InvalidState,
-                format!("{on} in {folder} is not powered off; nothing was removed"),
-            ));
-        }
-        self.doomed.lock().push(folder);
-        Ok((folders, vms))
-    }
-
-    /// Folders, itself among them, and VMs below a folder.
-    fn contents(&self, folder: ObjectId) -> (Vec<ObjectId>, Vec<ObjectId>) {
-        let (mut folders, mut vms) = (vec![folder], Vec::new());
-        let mut at = 0;
-        while let Some(next) = folders.get(at).copied() {
-            at += 1;
-            for child in self.tree.children(next) {
-                match child.kind {
-                    Kind::Folder if !folders.contains(&child) => folders.push(child),
-                    Kind::Vm => vms.push(child),
-                    _ => {}
-                }
-            }
-        }
-        (folders, vms)
-    }
-
-    /// The facts that take a folder and those in it away.
-    fn removal(&self, folder: ObjectId) -> Result<Vec<OwnFact>, Cause> {
-        let (folders, vms) = self.contents(folder);
-        if let Some(vm) = vms.first() {
-            return Err(no(Code::InvalidState, format!("{vm} still lies in {folder}; it stays")));
-        }
-        Ok(folders.iter().flat_map(|id| self.own.clearing(*id)).collect())
-    }
-
-    /// Destroys a VM of a folder, by a command whose id follows from that of the folder's.
-    async fn destroy_vm(&self, errand: &Errand<'_>, vm: ObjectId) -> Outcome {
-        let parent = errand.command;
-        let Some((message, schema)) =
-            self.schema().message("DestroyVm").and_then(|m| Some((m, m.command.clone()?)))
-        else {
-            return refused(Code::NotSupported, "VMs cannot be destroyed");
-        };
-        let mut body = message.record();
-        if let Some(field) = message.field("vm_id") {
-            body.set(field.slot, vm);
-        }
-        let command = Command {
-            id: CommandId(Uuid::new_v5(&parent.id.0, vm.uuid.as_bytes())),
-            verb: Arc::from("DestroyVm"),
-            schema,
-            object: vm,
-            body: Arc::new(body),
-            ..parent.clone()
-        };
-        let envelope: pb::Envelope = command.to_pb(self.schema(), &errand.asked.envelope.bundle);
-        let digest = record::digest(&envelope);
-        let asked = Asked {
-            command,
-            envelope,
-            digest,
-            from: Arc::clone(&errand.asked.from),
-            grant: errand.asked.grant.clone(),
-        };
-        match self.depart(asked) {
-            Ok(mut flight) => {
-                let ended = flight.outcome.wait_for(Option::is_some).await.map(|o| o.clone());
-                ended.ok().flatten().unwrap_or_else(|| refused(Code::Unreachable, "the engine stopped"))
-            }
-            Err(cause) => Outcome::Refused(cause),
-        }
     }
 }

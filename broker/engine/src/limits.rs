@@ -22,8 +22,8 @@ pub struct Limits {
     pub pause: (Duration, Duration),
     /// How long one question to an owner may take.
     pub question: Duration,
-    /// How long an owner that does not know what became of a command is asked again.
-    pub unknown: Duration,
+    /// How long after a start a folder that was being emptied waits for the owners of its VMs.
+    pub resume: Duration,
     /// How long a replica is waited for that has not yet what the owner has.
     pub catch_up: Duration,
     /// Ids that were asked about and never seen, which are refused from then on.
@@ -50,7 +50,7 @@ impl Default for Limits {
             longest: Duration::from_secs(3_600),
             pause: (Duration::from_millis(50), Duration::from_secs(5)),
             question: Duration::from_secs(2),
-            unknown: Duration::from_secs(30),
+            resume: Duration::from_secs(300),
             catch_up: Duration::from_secs(1),
             fenced: 4_096,
             asking: 256,

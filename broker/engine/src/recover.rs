@@ -1,7 +1,7 @@
 //! Recovery: every command that the journal has open when the engine starts comes to its end.
 //!
 //! ```text
-//! open ─▶ nothing was sent: Refused (a folder being emptied: Failed) │ sent: settled with its owner, own facts with the outcome, once
+//! open ─▶ nothing was sent: Refused (a folder being emptied: gone on with) │ sent: settled with its owner, own facts with the outcome, once
 //! ```
 //! Those of an owner that is away wait for it; they are in flight, so the same id again joins them.
 
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use store::journal::Entry;
 use union::{
     Command,
-    command::{Cause, Code, Outcome},
+    command::{Code, Outcome},
     pb,
 };
 
@@ -37,6 +37,9 @@ impl Engine {
                 let (id, digest, object) = (entry.intent.id, entry.intent.digest, entry.intent.object);
                 if let Joined::New(flight, landing) = self.flights.join(id, digest, &Arc::from(""), object) {
                     recovering.push(flight.outcome);
+                    if &*entry.intent.verb == "DestroyFolder" {
+                        self.doom(object);
+                    }
                     // Before any new command: what it changes of the broker's own facts comes first.
                     let kept = self.sent(&entry).and_then(|sent| sent.plan.own.first().map(|own| own.object));
                     let turn = kept.and_then(|id| self.own_turn(id).try_lock_owned().ok());
@@ -71,8 +74,8 @@ impl Engine {
     pub(crate) async fn resume(&self, entry: Entry, landing: &Landing) -> Outcome {
         let id = entry.intent.id;
         let envelope = pb::Envelope::decode(entry.intent.body.0.as_slice()).ok();
-        let command = envelope.and_then(|envelope| Command::from_pb(self.schema(), &envelope).ok());
-        let Some(command) = command else {
+        let command = envelope.and_then(|e| Some((Command::from_pb(self.schema(), &e).ok()?, e)));
+        let Some((command, envelope)) = command else {
             tracing::error!(command = %id, "an open command of the journal cannot be read; it stays open");
             return Outcome::Unknown {
                 probe: id.to_string(),
@@ -82,9 +85,7 @@ impl Engine {
         let command = Command { principal: Arc::clone(&entry.intent.principal), ..command };
         let Some(sent) = self.sent(&entry) else {
             if self.is_own(&command) {
-                let message = "the engine restarted while the folder was being emptied; some of its VMs may be gone, ask again for the rest";
-                let outcome = Outcome::Failed(Cause::new(Code::Unreachable, message));
-                return self.conclude(&command, outcome, None, landing).await;
+                return self.destroy_on(&entry, &command, envelope, landing).await;
             }
             let outcome = refused(
                 Code::Unreachable,
@@ -93,7 +94,7 @@ impl Engine {
             return self.conclude(&command, outcome, None, landing).await;
         };
         *landing.owner.lock() = Some(Arc::from(&*sent.agent));
-        let outcome = self.settle(id, command.object, command.schema.class, &sent.agent).await;
+        let outcome = self.settle(id, command.object, &sent.agent).await;
         // Nobody plans it again in this life: its caller is gone, or told that it is not known.
         let outcome = match outcome {
             Outcome::Refused(cause) if cause.code == Code::Changed => refused(

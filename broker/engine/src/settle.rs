@@ -2,22 +2,22 @@
 //!
 //! ```text
 //! settle ─▶ outcome: that is it │ running: asked again │ never heard of: it will not happen any more │ away: asked when it is back
-//!           └─ not known even there: asked again for 30 s, then Failed(TIMED_OUT): nobody can tell
+//!           ├─ looked for there, as long as nothing else begins in its lane: asked again, however long that lasts
+//!           └─ not known, and not to be found any more (no trace, or another command's effect over it): Failed(TIMED_OUT)
 //! ```
 
 use crate::engine::Engine;
 use bytes::Bytes;
 use prost::Message;
-use tokio::time::Instant;
 use union::{
     CommandId, ObjectId,
-    command::{Cause, Class, Code, Outcome},
+    command::{Cause, Code, Outcome},
     pb,
 };
 
 impl Engine {
     /// What became of a command. Returns when its owner has told, however long that takes.
-    pub(crate) async fn settle(&self, id: CommandId, object: ObjectId, class: Class, agent: &str) -> Outcome {
+    pub(crate) async fn settle(&self, id: CommandId, object: ObjectId, agent: &str) -> Outcome {
         let limits = &self.deps.limits;
         let about = pb::About {
             command_id: id.to_string(),
@@ -27,7 +27,6 @@ impl Engine {
         let body = Bytes::from(about.encode_to_vec());
         let mut arrivals = self.arrivals.subscribe();
         let mut pause = limits.pause.0;
-        let mut unknown_since = None;
         let room = self.room_to_ask(agent);
         loop {
             arrivals.mark_unchanged();
@@ -46,12 +45,7 @@ impl Engine {
                 }
                 Some(pb::Settled { outcome: Some(outcome), running: false, .. }) => {
                     match Outcome::from_pb(self.schema(), &outcome) {
-                        Ok(Outcome::Unknown { message, .. }) => {
-                            let since = *unknown_since.get_or_insert_with(Instant::now);
-                            if class == Class::Once || since.elapsed() >= limits.unknown {
-                                return unknowable(&message);
-                            }
-                        }
+                        Ok(Outcome::Unknown { message, .. }) => return unknowable(&message),
                         Ok(outcome) => return outcome,
                         Err(error) => tracing::error!(command = %id, %error, "an outcome cannot be read"),
                     }

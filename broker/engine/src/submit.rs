@@ -41,6 +41,8 @@ pub(crate) struct Asked {
 pub(crate) enum Errand {
     /// It was submitted.
     Submitted(Box<Asked>),
+    /// It is a part of one that was admitted in an earlier life of the engine.
+    Owed(Box<Asked>),
     /// The journal has it and it is not settled; with its turn at what the broker keeps of its object.
     Open(Box<Entry>, Option<OwnedMutexGuard<()>>),
 }
@@ -53,7 +55,7 @@ impl Engine {
             Err(cause) => return Outcome::Refused(cause),
         };
         let (id, deadline_ms) = (asked.command.id, asked.command.deadline_ms);
-        let flight = match self.depart(asked) {
+        let flight = match self.depart(asked, false) {
             Ok(flight) => flight,
             Err(cause) => return Outcome::Refused(cause),
         };
@@ -79,8 +81,8 @@ impl Engine {
         Ok(Asked { from: Arc::from(from), command, envelope, digest, grant: submission.grant })
     }
 
-    /// Puts a command on its way, or finds it there.
-    pub(crate) fn depart(&self, asked: Asked) -> Result<Flight, Cause> {
+    /// Puts a command on its way, or finds it there. `owed`: its permission was given in an earlier life.
+    pub(crate) fn depart(&self, asked: Asked, owed: bool) -> Result<Flight, Cause> {
         let Asked { command, digest, from, .. } = &asked;
         let (flight, landing) = match self.flights.join(command.id, *digest, from, command.object) {
             Joined::Known(flight) if flight.digest == *digest => return Ok(flight),
@@ -91,6 +93,10 @@ impl Engine {
             }
             Joined::New(flight, landing) => (flight, landing),
         };
+        if owed {
+            self.launch(landing, None, Errand::Owed(Box::new(asked)));
+            return Ok(flight);
+        }
         let permit = self.gate.enter(from, &self.deps.limits)?;
         point("engine.submitted");
         self.launch(landing, Some(permit), Errand::Submitted(Box::new(asked)));
@@ -103,7 +109,8 @@ impl Engine {
         self.spawn(async move {
             let fly = async {
                 match errand {
-                    Errand::Submitted(asked) => engine.fly(*asked, &landing).await,
+                    Errand::Submitted(asked) => engine.fly(*asked, false, &landing).await,
+                    Errand::Owed(asked) => engine.fly(*asked, true, &landing).await,
                     Errand::Open(entry, turn) => {
                         let outcome = engine.resume(*entry, &landing).await;
                         drop(turn);

@@ -1,15 +1,16 @@
 //! Tells agents which sessions have ended and which grants are new.
 //!
 //! ```text
-//! authority ─ told, never waits ─▶ queue ─▶ run: gathered, one message an agent ─▶ agents
-//!     an agent that is away hears it when it says hello ◀── Away       TimedOut, Busy ──▶ again, for a minute
+//! authority ─ told, never waits ─▶ queue ─▶ run: gathered by agent ─▶ one message at a time to each, all agents at once
+//!     an agent that is away hears it when it says hello ◀── Away       TimedOut, Busy ──▶ again, until it hears
 //! ```
 //!
-//! One agent that is slow holds up the news of the others for at most a minute. Limits: [`QUEUED`] notices wait; one more is logged and
-//! left out. A command of a session that has ended is refused by the engine whatever an agent thinks.
+//! One agent that is slow holds up nobody else's news. Limits: [`QUEUED`] notices wait, and as many for each agent; one more is logged
+//! and left out. A command of a session that has ended is refused by the engine whatever an agent thinks.
 
 use crate::{AgentError, Agents};
 use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use guard::{Grant, authority::Told};
 use parking_lot::Mutex;
 use prost::Message;
@@ -29,7 +30,8 @@ const AT_ONCE: usize = 256;
 /// Bytes of grants in one message: the bus takes 1 MiB.
 const BYTES: usize = 512 * 1_024;
 const WITHIN: Duration = Duration::from_secs(5);
-const TRIES: u32 = 12;
+/// After how many tries in vain it is said each time.
+const LOUD: u32 = 12;
 const PAUSE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
@@ -42,6 +44,52 @@ struct Queue {
 impl Queue {
     fn len(&self) -> usize {
         self.ended.len() + self.granted.len()
+    }
+
+    /// Whether there is room; it is said if not.
+    fn has_room(&self) -> bool {
+        let room = self.len() < QUEUED;
+        if !room {
+            tracing::error!(
+                waiting = self.len(),
+                "agents are not told of a change of sessions: too many wait"
+            );
+        }
+        room
+    }
+
+    fn end(&mut self, sessions: &BTreeSet<String>) {
+        for session in sessions {
+            self.granted.retain(|(_, of), _| of != session);
+            if self.has_room() {
+                self.ended.insert(session.clone());
+            }
+        }
+    }
+
+    fn grant(&mut self, at: (String, String), grant: pb::SignedGrant) {
+        if self.has_room() {
+            self.granted.insert(at, grant);
+        }
+    }
+
+    /// What one agent is told.
+    fn messages(self) -> Vec<(&'static str, Bytes)> {
+        let ended: Vec<String> = self.ended.into_iter().collect();
+        let revoke = |some: &[String]| pb::Revoke { session_ids: some.to_vec() };
+        let mut messages: Vec<_> =
+            ended.chunks(AT_ONCE).map(|some| ("revoke", Bytes::from(revoke(some).encode_to_vec()))).collect();
+        let mut renewed = pb::Renewed::default();
+        for grant in self.granted.into_values() {
+            if renewed.encoded_len() + grant.encoded_len() > BYTES && !renewed.grants.is_empty() {
+                messages.push(("grants", Bytes::from(std::mem::take(&mut renewed).encode_to_vec())));
+            }
+            renewed.grants.push(grant);
+        }
+        if !renewed.grants.is_empty() {
+            messages.push(("grants", Bytes::from(renewed.encode_to_vec())));
+        }
+        messages
     }
 }
 
@@ -64,16 +112,13 @@ impl fmt::Debug for Herald {
 
 impl Told for Herald {
     fn ended(&self, session: &str) {
-        self.put(|queue| {
-            queue.granted.retain(|(_, of), _| of != session);
-            queue.ended.insert(session.to_owned());
-        });
+        self.put(|queue| queue.end(&BTreeSet::from([session.to_owned()])));
     }
 
     fn granted(&self, agent: &str, grant: &Grant) {
         self.put(|queue| {
             let at = (agent.to_owned(), grant.content.session_id.clone());
-            queue.granted.insert(at, grant.signed.clone());
+            queue.grant(at, grant.signed.clone());
         });
     }
 }
@@ -89,13 +134,6 @@ impl Herald {
 
     fn put(&self, put: impl FnOnce(&mut Queue)) {
         let mut queue = self.queue.lock();
-        if queue.len() >= QUEUED {
-            tracing::error!(
-                waiting = queue.len(),
-                "agents are not told of a change of sessions: too many wait"
-            );
-            return;
-        }
         put(&mut queue);
         drop(queue);
         self.news.notify_one();
@@ -103,61 +141,55 @@ impl Herald {
 
     /// Tells for as long as the future is polled.
     pub async fn run(self: Arc<Self>) {
+        let mut waiting: BTreeMap<String, Queue> = BTreeMap::new();
+        let mut telling = FuturesUnordered::new();
+        let mut told = BTreeSet::new();
         loop {
+            tokio::select! {
+                biased;
+                Some(agent) = telling.next(), if !telling.is_empty() => drop(told.remove(&agent)),
+                () = self.news.notified() => {}
+            }
             let news = std::mem::take(&mut *self.queue.lock());
-            if news.len() == 0 {
-                self.news.notified().await;
-                continue;
-            }
-            let mut to: BTreeMap<String, Vec<(&'static str, Bytes)>> = BTreeMap::new();
-            let ended: Vec<String> = news.ended.into_iter().collect();
-            for agent in (self.names)() {
-                let messages = ended.chunks(AT_ONCE).map(|some| {
-                    let revoke = pb::Revoke { session_ids: some.to_vec() };
-                    ("revoke", Bytes::from(revoke.encode_to_vec()))
-                });
-                to.entry(agent).or_default().extend(messages);
-            }
-            let mut granted: BTreeMap<String, Vec<pb::SignedGrant>> = BTreeMap::new();
-            for ((agent, _), grant) in news.granted {
-                granted.entry(agent).or_default().push(grant);
-            }
-            for (agent, grants) in granted {
-                let messages = to.entry(agent).or_default();
-                let mut renewed = pb::Renewed::default();
-                for grant in grants {
-                    if renewed.encoded_len() + grant.encoded_len() > BYTES && !renewed.grants.is_empty() {
-                        messages.push(("grants", Bytes::from(std::mem::take(&mut renewed).encode_to_vec())));
-                    }
-                    renewed.grants.push(grant);
+            if !news.ended.is_empty() {
+                for agent in (self.names)() {
+                    waiting.entry(agent).or_default().end(&news.ended);
                 }
-                messages.push(("grants", Bytes::from(renewed.encode_to_vec())));
             }
-            let telling = to.into_iter().map(|(agent, messages)| self.tell(agent, messages));
-            futures_util::future::join_all(telling).await;
+            for ((agent, session), grant) in news.granted {
+                waiting.entry(agent.clone()).or_default().grant((agent, session), grant);
+            }
+            // Each agent hears one message after the other, and none waits for another agent.
+            while let Some(agent) = waiting.keys().find(|agent| !told.contains(*agent)).cloned() {
+                let Some(queue) = waiting.remove(&agent) else { break };
+                told.insert(agent.clone());
+                telling.push(self.tell(agent, queue.messages()));
+            }
         }
     }
 
-    /// In order; one that is slow is asked again, one that is away hears it when it comes.
-    async fn tell(&self, agent: String, messages: Vec<(&'static str, Bytes)>) {
+    /// In order; one that is slow is asked until it hears, one that is away hears it when it comes. Who was told.
+    async fn tell(&self, agent: String, messages: Vec<(&'static str, Bytes)>) -> String {
         for (verb, body) in messages {
-            let mut tries = 0;
+            let mut tries = 0_u32;
             loop {
                 tries += 1;
                 match self.agents.ask(&agent, verb, body.clone(), WITHIN).await {
                     Ok(_) => break,
-                    Err(AgentError::Away) => return,
+                    Err(AgentError::Away) => return agent,
                     Err(AgentError::Refused(cause)) if cause.code != Code::Busy => {
                         tracing::error!(agent, verb, %cause, "an agent refuses news of its sessions");
-                        return;
+                        return agent;
                     }
-                    Err(error) if tries >= TRIES => {
-                        tracing::error!(agent, verb, %error, "an agent does not take news of its sessions");
-                        return;
+                    Err(error) => {
+                        if tries.is_multiple_of(LOUD) {
+                            tracing::error!(agent, verb, %error, tries, "an agent does not take news of its sessions; it is told again");
+                        }
+                        tokio::time::sleep(PAUSE).await;
                     }
-                    Err(_) => tokio::time::sleep(PAUSE).await,
                 }
             }
         }
+        agent
     }
 }

@@ -210,6 +210,27 @@ fn grant(session: &str) -> guard::Grant {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_agent_that_does_not_hear_holds_up_nobody_and_is_told_at_last() {
+    let agents = Arc::new(Recording::default());
+    agents.troubles.lock().insert("deaf".into(), vec![AgentError::TimedOut; 100]);
+    let herald = Herald::new(agents.clone(), || vec!["deaf".to_owned(), "west".to_owned()]);
+    let running = tokio::spawn(Arc::clone(&herald).run());
+    let told = |agent: &str| -> Vec<String> {
+        let told = agents.told.lock();
+        told.iter().filter(|(to, ..)| to == agent).flat_map(|(_, _, sessions)| sessions.clone()).collect()
+    };
+    for (n, session) in ["a", "b", "c"].into_iter().enumerate() {
+        herald.ended(session);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(told("west").len(), n + 1, "at once, while the other is still asked");
+    }
+    assert!(told("deaf").is_empty());
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    assert_eq!(told("deaf"), ["a", "b", "c"]);
+    running.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn agents_are_told_until_they_have_heard() {
     let agents = Arc::new(Recording::default());
     let busy = AgentError::Refused(Cause::new(union::command::Code::Busy, "busy"));

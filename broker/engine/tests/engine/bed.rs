@@ -19,7 +19,10 @@ use std::{
     collections::{BTreeMap, VecDeque},
     future::pending,
     path::Path,
-    sync::{Arc, LazyLock},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use store::{
@@ -60,6 +63,8 @@ struct Script {
 pub struct Scripted {
     script: Mutex<Script>,
     pub facts: Mutex<Option<Arc<Inventory>>>,
+    /// What is destroyed is gone from the facts.
+    pub destroys: AtomicBool,
 }
 
 impl std::fmt::Debug for Scripted {
@@ -94,7 +99,7 @@ impl Agents for Scripted {
     async fn ask(&self, agent: &str, verb: &str, body: Bytes, within: Duration) -> Result<Bytes, AgentError> {
         let say = {
             let mut script = self.script.lock();
-            script.asked.push((agent.to_owned(), verb.to_owned(), body));
+            script.asked.push((agent.to_owned(), verb.to_owned(), body.clone()));
             script.next.iter_mut().find(|(v, _)| **v == verb).and_then(|(_, said)| said.pop_front())
         };
         let schema = &BUNDLE.schema;
@@ -109,6 +114,11 @@ impl Agents for Scripted {
             }
             Some(Say::Never) => pending().await,
             None if verb == "perform" => {
+                let envelope = pb::Perform::decode(body.as_ref()).unwrap().envelope.unwrap();
+                if envelope.verb == "DestroyVm" && self.destroys.load(Ordering::SeqCst) {
+                    let gone = vec![Put::Remove(envelope.object_id.parse().unwrap())];
+                    self.facts.lock().as_ref().map(|facts| facts.apply(gone));
+                }
                 let revision = self.facts.lock().as_ref().map(|facts| facts.revision());
                 outcome(&done(revision.unwrap_or_default()))
             }

@@ -1,10 +1,19 @@
 //! Folders: names, kinds, fixed parts, and what is in them.
 
 use crate::bed::{BUNDLE, Bed, Say, code, folder, is_done, refused, vm, vm_folder};
+use async_trait::async_trait;
+use bytes::Bytes;
+use engine::{Admitted, Authority, Limits};
+use guard::{Grant, Tree};
 use inventory::Put;
-use std::time::Duration;
+use prost::Message;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+use store::MemoryStore;
 use union::{
-    Kind, ObjectId, Value,
+    Command, Kind, ObjectId, Value,
     command::{Cause, Code, Outcome},
     pb::{self, PowerState},
 };
@@ -147,4 +156,139 @@ async fn vms_of_a_folder_are_destroyed_each_by_its_own_command() {
     assert_eq!(bed.agents.performed()[0].envelope.clone().unwrap().verb, "DestroyVm");
     bed.facts.apply(vec![Put::Remove(vm(1))]);
     assert!(is_done(&bed.remove(folder(1)).await), "now it is empty");
+}
+
+/// A folder with two VMs whose destruction is interrupted by a restart while the first of them is being destroyed.
+async fn interrupted() -> Bed {
+    let bed = Bed::new().await;
+    assert!(is_done(&bed.make(1, vm_folder(), "a").await));
+    assert!(is_done(&bed.make(2, folder(1), "b").await));
+    assert!(is_done(&bed.put(folder(1), &[vm(1)]).await));
+    assert!(is_done(&bed.put(folder(2), &[vm(2)]).await));
+    bed.agents.destroys.store(true, Ordering::SeqCst);
+    bed.agents.say("perform", Say::Never);
+    let envelope = bed.command(77, "DestroyFolder", folder(1), &[("folder_id", Value::Ref(folder(1)))]);
+    tokio::select! {
+        biased;
+        ended = bed.submit(&envelope) => panic!("{ended:?}"),
+        () = tokio::time::sleep(Duration::from_millis(50)) => {}
+    }
+    assert_eq!(bed.agents.performed().len(), 1);
+    bed
+}
+
+async fn ended(bed: &Bed) -> Outcome {
+    while bed.engine.under_way() > 0 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let settled = bed.entry(77).await.unwrap().settled.unwrap();
+    Outcome::from_pb(&BUNDLE.schema, &pb::Outcome::decode(settled.outcome.0.as_slice()).unwrap()).unwrap()
+}
+
+fn said(outcome: &Outcome) -> Say {
+    Say::Settled(pb::Settled { outcome: Some(outcome.to_pb(&BUNDLE.schema)), ..pb::Settled::default() })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_folder_that_was_being_emptied_is_gone_after_a_restart() {
+    let bed = interrupted().await;
+    for _ in 0..20 {
+        bed.agents.say("settle", Say::Away);
+    }
+    let bed = bed.restart().await;
+    assert_eq!(code(&bed.make(3, folder(1), "late").await), Code::NotFound, "it is condemned still");
+    assert_eq!(code(&bed.put(folder(2), &[vm(3)]).await), Code::NotFound);
+    let first: ObjectId = bed.agents.performed()[0].envelope.clone().unwrap().object_id.parse().unwrap();
+    bed.facts.apply(vec![Put::Remove(first)]);
+    bed.agents.say("settle", said(&crate::bed::done(Default::default())));
+    assert!(is_done(&ended(&bed).await));
+    let performed = bed.agents.performed();
+    assert_eq!(performed.len(), 2, "none is destroyed twice");
+    assert_ne!(performed[1].envelope.clone().unwrap().object_id, first.to_string());
+    assert!(bed.engine.own().all().iter().all(|fact| fact.object.kind != Kind::Folder));
+    assert!(is_done(&bed.make(1, vm_folder(), "a").await), "the name and the id are free");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_folder_waits_after_a_restart_for_the_owners_of_its_vms_and_not_for_ever() {
+    let never = Outcome::Failed(Cause::new(Code::TimedOut, "it was not done"));
+    for (away, end) in [(30, true), (100_000, false)] {
+        let bed = interrupted().await;
+        bed.agents.say("settle", said(&never));
+        for _ in 0..away {
+            bed.agents.say("perform", Say::Away);
+        }
+        let bed = bed.restart().await;
+        let outcome = ended(&bed).await;
+        assert_eq!(is_done(&outcome), end, "{outcome:?}");
+        if !end {
+            let Outcome::Failed(cause) = &outcome else { panic!("{outcome:?}") };
+            assert!(cause.message.contains("stays, with 2 VMs in it"), "{cause}");
+            assert!(is_done(&bed.make(3, folder(1), "again").await), "it is a folder like any other again");
+        }
+    }
+}
+
+/// Lets ann do everything but destroy the second VM.
+#[derive(Debug)]
+struct Careful;
+
+#[async_trait]
+impl Authority for Careful {
+    async fn admit(
+        &self,
+        from: &str,
+        _: &Command,
+        _: Option<&pb::SignedGrant>,
+        _: &(dyn Tree + Sync),
+    ) -> Result<Admitted, Cause> {
+        let may = |verbs: &[&str], root: Option<ObjectId>| pb::Scope {
+            verbs: verbs.iter().map(|v| (*v).to_owned()).collect(),
+            root_id: root.map(|id| id.to_string()).unwrap_or_default(),
+            ..pb::Scope::default()
+        };
+        let folders = ["CreateFolder", "RenameFolder", "DestroyFolder"];
+        let mut scopes = vec![may(&folders, None), may(&["MoveIntoFolder"], Some(folder(1)))];
+        scopes.extend([1, 3].map(|n| may(&["*"], Some(vm(n)))));
+        let content =
+            pb::Grant { agent: from.to_owned(), expires_ms: i64::MAX, scopes, ..pb::Grant::default() };
+        Ok(Admitted { principal: "ann".into(), grant: Arc::new(Grant::unsigned(content)) })
+    }
+
+    async fn grant(&self, _: &str, agent: &str) -> Result<pb::SignedGrant, Cause> {
+        Ok(crate::bed::signed("ann", agent))
+    }
+
+    fn issued(&self, _: &pb::SignedGrant) -> Option<pb::Grant> {
+        None
+    }
+
+    async fn serve(&self, _: &str, _: &str, _: Bytes) -> Option<Result<Bytes, Cause>> {
+        None
+    }
+
+    async fn welcome(&self, _: &str, _: &mut pb::Welcome) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_may_not_touch_a_vm_neither_moves_it_nor_destroys_its_folder() {
+    let memory = MemoryStore::new();
+    let bed = Bed::with(memory, Limits::default()).await;
+    assert!(is_done(&bed.make(1, vm_folder(), "a").await));
+    let Bed { engine, memory, clock, agents, limits, .. } = bed;
+    engine.stop().await;
+    let memory = memory.crash(|waiting| waiting);
+    let bed = Bed::start_as(Arc::new(memory.clone()), memory, clock, agents, limits, Arc::new(Careful)).await;
+    let before = bed.says(vm(2), "folder_id");
+    let refused = bed.put(folder(1), &[vm(1), vm(2)]).await;
+    assert_eq!(code(&refused), Code::Permission, "{refused:?}");
+    assert_eq!(bed.says(vm(2), "folder_id"), before);
+    assert_ne!(bed.says(vm(1), "folder_id"), Value::Ref(folder(1)), "all or nothing");
+    let facts = &bed.facts;
+    let slot = BUNDLE.schema.slot(Kind::Vm, "folder_id").unwrap();
+    facts.apply(vec![Put::Slots(vm(1), vec![(slot, Value::Ref(folder(1)))])]);
+    facts.apply(vec![Put::Slots(vm(2), vec![(slot, Value::Ref(folder(1)))])]);
+    let refused = bed.remove(folder(1)).await;
+    assert_eq!(code(&refused), Code::Permission, "{refused:?}");
+    assert!(bed.agents.performed().is_empty(), "not the one that it may destroy either");
 }

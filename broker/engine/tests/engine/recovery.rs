@@ -91,6 +91,34 @@ async fn an_owner_that_is_away_is_asked_when_it_is_back() {
     assert_eq!(agents.asked("settle").len(), asked + 1, "at once when it comes up");
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_is_still_looking_is_asked_until_it_knows() {
+    let unknown = union::command::Outcome::Unknown { probe: "1".into(), message: "no answer".into() };
+    let told = |outcome: &union::command::Outcome| {
+        let outcome = Some(outcome.to_pb(&BUNDLE.schema));
+        Say::Settled(pb::Settled { outcome, ..Default::default() })
+    };
+    for (last, end) in [(done(Revision::default()), End::Done), (unknown, End::Failed)] {
+        let memory = MemoryStore::new();
+        let journal = Journal::new(Arc::new(memory.clone()));
+        journal.begin_as(entry(1, true), Batch::new(), Epoch(0)).await.unwrap();
+        let agents = Arc::new(crate::bed::Scripted::default());
+        for _ in 0..1_000 {
+            agents.say("settle", Say::Settled(pb::Settled { running: true, ..Default::default() }));
+        }
+        agents.say("settle", told(&last));
+        let clock = Arc::new(union::clock::ManualClock::new(1_000_000));
+        let bed =
+            Bed::start(Arc::new(memory.clone()), memory, clock, Arc::clone(&agents), Limits::default()).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(bed.engine.under_way(), 1);
+        assert!(bed.entry(1).await.unwrap().is_open());
+        settle(&bed).await;
+        assert_eq!(agents.asked("settle").len(), 1_001);
+        assert_eq!(bed.entry(1).await.unwrap().settled.unwrap().end, end, "it ends either way");
+    }
+}
+
 #[tokio::test]
 async fn ten_thousand_open_commands_are_settled() {
     let dir = tempfile::tempdir().unwrap();
