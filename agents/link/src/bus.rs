@@ -11,16 +11,12 @@ use crate::{
     limits,
     presence::Presence,
 };
-use ::bus::{Bus, BusError, Headers, Link as BusLink, Pattern, Request, Subject};
+use ::bus::{Bus, BusError, Headers, Link as BusLink, Pattern, Request, Serving, Subject};
 use async_trait::async_trait;
 use bytes::Bytes;
 use guard::{Public, Signer, Verifier};
 use prost::Message;
 use std::{sync::Arc, time::Duration};
-use tokio_util::{
-    sync::{CancellationToken, DropGuard},
-    task::TaskTracker,
-};
 use union::{
     command::{Cause, Code},
     pb,
@@ -99,23 +95,6 @@ impl Engine for BusEngine {
     }
 }
 
-/// Answers the engine until dropped.
-#[derive(Debug)]
-pub struct Serving {
-    tracker: TaskTracker,
-    stop: CancellationToken,
-    _open: DropGuard,
-}
-
-impl Serving {
-    /// Takes no more requests, and waits at most `patience` until those taken are answered; whether they are.
-    pub async fn drain(&self, patience: Duration) -> bool {
-        self.stop.cancel();
-        self.tracker.close();
-        tokio::time::timeout(patience, self.tracker.wait()).await.is_ok()
-    }
-}
-
 /// Lets the engine, whose key is `engine`, ask this agent.
 ///
 /// # Errors
@@ -129,9 +108,8 @@ pub async fn serve(
     link: Arc<Link>,
 ) -> Result<Serving, BusError> {
     let mut requests = bus.serve(&Pattern::agent(domain, agent)?, limits::ANSWERED * 2).await?;
-    let stop = CancellationToken::new();
-    let tracker = TaskTracker::new();
-    let (answers, stopped) = (tracker.clone(), stop.clone());
+    let serving = Serving::new();
+    let (answers, stopped) = (serving.tracker(), serving.stopped());
     tokio::spawn(async move {
         while let Some(Some(request)) = stopped.run_until_cancelled(requests.next()).await {
             let answer = match opened(&request, &engine, &verifier) {
@@ -155,7 +133,7 @@ pub async fn serve(
             });
         }
     });
-    Ok(Serving { tracker, stop: stop.clone(), _open: stop.drop_guard() })
+    Ok(serving)
 }
 
 /// The body of a request that the engine signed.

@@ -37,8 +37,10 @@ pub mod limits;
 mod memory;
 mod message;
 mod nats;
+mod private;
 mod queue;
 mod server;
+mod serving;
 pub mod subject;
 
 pub use child::{
@@ -51,8 +53,10 @@ pub use headers::Headers;
 pub use memory::{MemoryBus, MemoryHub, Permissions};
 pub use message::{Delivery, Message};
 pub use nats::{ConnectError, EVENT_STREAM, EventStreamError, Login, NatsBus, NatsOptions};
+pub use private::write_private;
 pub use queue::Subscription;
 pub use server::{Replier, Request, Server};
+pub use serving::Serving;
 pub use subject::{Pattern, Subject, Topic};
 
 /// Whether the bus can carry messages now.

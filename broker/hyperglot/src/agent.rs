@@ -388,6 +388,7 @@ impl Agent {
 
     /// What `hyperglot status` says.
     pub fn status(&self, fronts: Vec<crate::status::FrontStatus>) -> Status {
+        let own = ("agent".to_owned(), crate::status::trouble(self.store.health()));
         let bus = self.bus.status();
         let link = match bus.link {
             BusLink::Connected => "connected",
@@ -404,6 +405,7 @@ impl Agent {
             bus: BusStatus { link: link.to_owned(), server: bus.server },
             targets: self.targets(),
             fronts,
+            stores: BTreeMap::from([own]),
             objects: Kind::ALL.iter().map(counted).filter(|(_, n)| *n > 0).collect::<BTreeMap<_, _>>(),
         }
     }

@@ -278,6 +278,15 @@ impl Config {
         Ok(config)
     }
 
+    /// The same, with another `data_dir` if one is given.
+    pub fn load_at(path: Option<&Path>, data_dir: Option<PathBuf>) -> Result<Config, ConfigError> {
+        let mut config = Config::load(path)?;
+        if let Some(data_dir) = data_dir {
+            config.data_dir = data_dir;
+        }
+        Ok(config)
+    }
+
     fn check(&self) -> Result<(), String> {
         let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if self.domain.is_empty() || self.domain.len() > 32 || !self.domain.chars().all(legal) {

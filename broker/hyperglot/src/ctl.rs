@@ -7,6 +7,8 @@ use crate::{
     ctl_desk::{Answer, Ask, subject},
     ctl_mapping::{self, MappingVerb},
     ctl_show::show,
+    identity::AgentIdentity,
+    join::TOKEN_FOR,
     link::Link,
     run::own,
     say,
@@ -259,10 +261,13 @@ pub enum AuditVerb {
 
 #[derive(Debug, Subcommand)]
 pub enum AgentVerb {
-    /// Print a token with which an agent joins, once, within an hour.
+    /// Print a token with which an agent joins, once.
     Token {
         /// The name that the agent will have.
         name: String,
+        /// Seconds within which it may be used.
+        #[arg(long, default_value_t = TOKEN_FOR.as_secs())]
+        valid_s: u64,
     },
     /// List agents.
     List,
@@ -274,13 +279,25 @@ pub enum AgentVerb {
 }
 
 /// Does what is asked.
-pub async fn run(config: Option<PathBuf>, verb: Verb) -> Result<(), Failure> {
-    let load = || Config::load(config.as_deref());
+pub async fn run(config: Option<PathBuf>, data_dir: Option<PathBuf>, verb: Verb) -> Result<(), Failure> {
+    let load = || -> Result<Config, Failure> {
+        let config = Config::load_at(config.as_deref(), data_dir.clone())?;
+        match AgentIdentity::read(&config.data_dir)? {
+            Some(agent) if config.bus.url.is_none() => Err(Failure::Other(format!(
+                "data_dir = \"{}\" is the agent {}'s: ctl speaks to the broker, so run it there ({}); `hyperglot status` says how this \
+                 agent stands",
+                config.data_dir.display(),
+                agent.name,
+                agent.url
+            ))),
+            _ => Ok(config),
+        }
+    };
     let ask = match verb {
         Verb::Repair { store } => return repair(&store),
         Verb::Mapping { verb } => return ctl_mapping::run(&load()?, &verb).await,
         Verb::Agent { verb } => match verb {
-            AgentVerb::Token { name } => Ask::AgentToken { name },
+            AgentVerb::Token { name, valid_s } => Ask::AgentToken { name, valid_s },
             AgentVerb::List => Ask::AgentList,
             AgentVerb::Remove { name } => Ask::AgentRemove { name },
         },

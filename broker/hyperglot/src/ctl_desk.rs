@@ -9,7 +9,7 @@ use crate::{
 use bus::{Bus, BusError, Headers, NatsChild, Request as Question, Subject};
 use guard::authority::admin;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 use union::{Clock, Ids};
 
@@ -33,6 +33,8 @@ pub enum Ask {
     AgentToken {
         /// Its name.
         name: String,
+        /// How long it may be used, seconds.
+        valid_s: u64,
     },
     /// Who has joined.
     AgentList,
@@ -144,14 +146,16 @@ impl CtlDesk {
     async fn answer(&self, ask: Ask) -> Answer {
         match ask {
             Ask::Admin { by, request } => Answer::Admin(self.room.authority.admin(&by, request).await),
-            Ask::AgentToken { name } => self.token(&name).await.map_or_else(Answer::Refused, Answer::Token),
+            Ask::AgentToken { name, valid_s } => {
+                self.token(&name, valid_s).await.map_or_else(Answer::Refused, Answer::Token)
+            }
             Ask::Mapping(ask) => Answer::Mapping(self.pushes.answer(&self.room, ask).await),
             Ask::AgentList => self.agents().await.map_or_else(Answer::Refused, Answer::Agents),
             Ask::AgentRemove { name } => self.remove(&name).await.map_or_else(Answer::Refused, Answer::Done),
         }
     }
 
-    async fn token(&self, name: &str) -> Result<String, String> {
+    async fn token(&self, name: &str, valid_s: u64) -> Result<String, String> {
         let Some(child) = &self.child else {
             return Err("the bus is a NATS of your own: make the agent's account there, and give it agent.json by hand".to_owned());
         };
@@ -161,8 +165,15 @@ impl CtlDesk {
                 "{name} is the broker's own agent, called after its machine: give the new agent another name, for example {name}-hosts"
             ));
         }
-        let secret =
-            join::invite(&room.members, name, self.clock.as_ref(), self.ids.as_ref(), room.epoch).await?;
+        let secret = join::invite(
+            &room.members,
+            name,
+            Duration::from_secs(valid_s),
+            self.clock.as_ref(),
+            self.ids.as_ref(),
+            room.epoch,
+        )
+        .await?;
         let tls = child.speaks_tls();
         let token = Token {
             url: format!("{}://{}:{}", if tls { "tls" } else { "nats" }, self.advertised, child.port()),

@@ -23,7 +23,7 @@ use bus::{AgentAccount, Bus, NatsChild};
 use engine::{
     Bundles as _, Engine, Limits,
     authority::Herald,
-    bus::{BusAgents, ENGINE, Registry, Serving},
+    bus::{BusAgents, ENGINE, Registry},
 };
 use guard::{Keys, Public, Signer, Verifier, authority};
 use inventory::{Inventory, Layout, Skeleton, Tasks, View, fleet::Fleet};
@@ -124,7 +124,7 @@ pub struct EngineRoom {
     restored: Mutex<Vec<(CommandId, ObjectId)>>,
     clock: Arc<dyn Clock>,
     running: CancellationToken,
-    serving: Mutex<Option<Serving>>,
+    serving: Mutex<Option<::bus::Serving>>,
     _running: DropGuard,
 }
 

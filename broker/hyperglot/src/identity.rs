@@ -11,8 +11,7 @@ use guard::{Keys, Secret};
 use serde::{Deserialize, Serialize};
 use std::{
     fs, io,
-    io::Write,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 use union::Ids;
@@ -91,20 +90,9 @@ pub fn keys(path: &Path, ids: &dyn Ids) -> Result<Keys, Failure> {
     keys.ok_or_else(|| wrong(&"expected two lines, the seeds of a signing key and of a sealing key"))
 }
 
-/// Writes a file that only the owner may read, whole or not at all.
 fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let new = path.with_extension("new");
-    let write = || -> io::Result<()> {
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&new, path)
-    };
-    write().map_err(|e| Failure::other(format!("cannot write {}: {e}", path.display())))
+    bus::write_private(path, bytes)
+        .map_err(|e| Failure::other(format!("cannot write {}: {e}", path.display())))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Joining: an agent with a token becomes a member of the domain.
 //!
 //! ```text
-//! broker: ctl agent token NAME ─▶ token (bus, certificate, secret; once, an hour)
+//! broker: ctl agent token NAME ─▶ token (bus, certificate, secret; once, for an hour)
 //! agent:  makes its keys ─ `service.join-<domain>.ask` {secret, public keys} ─▶ broker: token used up, account made on the bus
 //!         ◀─ {name, the engine's public key} ─ kept in agent.json ─ connects as itself
 //! ```
@@ -30,8 +30,9 @@ use union::{
     pb,
 };
 
-/// How long a token may be used.
+/// How long a token may be used, unless it is said, and at most.
 pub const TOKEN_FOR: Duration = Duration::from_secs(3_600);
+const TOKEN_AT_MOST: Duration = Duration::from_secs(7 * 86_400);
 /// How long the broker may take to answer.
 const WITHIN: Duration = Duration::from_secs(10);
 /// Those who join at once.
@@ -96,16 +97,24 @@ pub fn check_name(name: &str) -> Result<(), String> {
 pub async fn invite(
     agents: &Agents,
     name: &str,
+    valid: Duration,
     clock: &dyn Clock,
     ids: &dyn Ids,
     epoch: Epoch,
 ) -> Result<String, String> {
     check_name(name)?;
+    if valid.is_zero() || valid > TOKEN_AT_MOST {
+        return Err(format!(
+            "a token is valid for 1 to {} seconds, not {}",
+            TOKEN_AT_MOST.as_secs(),
+            valid.as_secs()
+        ));
+    }
     let mut random = [0; 24];
     ids.fill(&mut random);
     let secret: String = random.iter().map(|b| format!("{b:02x}")).collect();
     let now = clock.now_ms();
-    let until = now + i64::try_from(TOKEN_FOR.as_millis()).unwrap_or(0);
+    let until = now + i64::try_from(valid.as_millis()).unwrap_or(0);
     let invitation = Invitation { name: name.into(), expires_ms: until };
     agents.invite(&secret, &invitation, now, epoch).await.map_err(|e| e.to_string())?;
     Ok(secret)

@@ -46,7 +46,7 @@ mod ways;
 use clap::{Parser, Subcommand};
 use std::{path::PathBuf, process::ExitCode};
 
-/// Gives back what a busy minute needed: pages that nobody has used for ten seconds, by a thread of its own.
+/// Gives back what a busy minute needed, a second after nobody uses it (`.cargo/config.toml`), by a thread of its own.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -86,6 +86,9 @@ enum Role {
         /// The configuration of the installation.
         #[arg(long, env = "HYPERGLOT_CONFIG")]
         config: Option<PathBuf>,
+        /// Its data_dir, instead of what the configuration says.
+        #[arg(long)]
+        data_dir: Option<PathBuf>,
         #[command(subcommand)]
         verb: ctl::Verb,
     },
@@ -103,11 +106,14 @@ enum Role {
         #[arg(long)]
         count: Option<u64>,
     },
-    /// Say what is connected, and print the monitors' credentials.
+    /// Say what is connected, and print the monitors' credentials; of an agent, on its own machine, how it stands.
     Status {
-        /// The configuration of the installation.
+        /// The configuration of the installation, or of the agent.
         #[arg(long, env = "HYPERGLOT_CONFIG")]
         config: Option<PathBuf>,
+        /// Its data_dir, instead of what the configuration says.
+        #[arg(long)]
+        data_dir: Option<PathBuf>,
         /// As JSON.
         #[arg(long)]
         json: bool,
@@ -133,10 +139,10 @@ fn main() -> ExitCode {
         Role::Up { config } => run(up::run(config, up::Shape::Up)),
         Role::Broker { config } => run(up::run(config, up::Shape::Broker)),
         Role::Agent { config, join } => run(member::run(config, join)),
-        Role::Ctl { config, verb } => run(ctl::run(config, verb)),
+        Role::Ctl { config, data_dir, verb } => run(ctl::run(config, data_dir, verb)),
         Role::Sim(arguments) => run(sim_role::run(arguments)),
         Role::Watch { config, subject, count } => run(watch::run(config, subject, count)),
-        Role::Status { config, json } => run(status::run(config, json)),
+        Role::Status { config, data_dir, json } => run(status::run(config, data_dir, json)),
     }
 }
 
@@ -172,14 +178,14 @@ fn run(role: impl Future<Output = Result<(), Failure>>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => {
-            eprintln!("hyperglot: cannot start the runtime: {e}");
+            say::trouble(format_args!("cannot start the runtime: {e}"));
             return ExitCode::FAILURE;
         }
     };
     match runtime.block_on(role) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("hyperglot: {failure}");
+            say::trouble(&failure);
             failure.code()
         }
     }

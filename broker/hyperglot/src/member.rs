@@ -16,7 +16,7 @@ use crate::{
     join, logs,
     metrics::Metrics,
     run::{self, PATIENCE, Stop},
-    say,
+    say, status,
     up::announce,
 };
 use ::front::ca::Ca;
@@ -136,6 +136,17 @@ async fn serve(
             tracing::error!(error = %e, "what the broker says of machines is not shown here");
         }
     }));
+    let answering = status::serve_socket(&config.data_dir, || agent.status(fronts.status()));
+    let opening = open(config, with, fronts);
+    tokio::select! {
+        failed = opening => failed,
+        () = async { answering.await; std::future::pending().await } => Ok(()),
+    }
+}
+
+/// Opens the fronts when there is something to show. Never ends but by a failure.
+async fn open(config: &Config, with: &With, fronts: &Arc<Fronts>) -> Result<(), Failure> {
+    let agent = &with.agent;
     agent.first_facts().await;
     let late = fronts.open(&config.fronts, with).await?;
     announce(agent, fronts, &late);

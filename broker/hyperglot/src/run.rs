@@ -41,25 +41,32 @@ pub fn open_store(path: &Path) -> Result<Arc<FileStore>, Failure> {
     })
 }
 
-/// SIGTERM, SIGINT.
+/// SIGTERM, SIGINT, SIGHUP.
 pub struct Stop {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
 }
 
 impl Stop {
-    /// Listens for both.
+    /// Listens for all of them.
     pub fn new() -> Result<Stop, Failure> {
         let on = |kind| signal(kind).map_err(Failure::other);
-        Ok(Stop { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
+        Ok(Stop {
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+            hangup: on(SignalKind::hangup())?,
+        })
     }
 
-    /// Waits for the next of them.
+    /// Waits for the next of them, and says which it was.
     pub async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
+        let signal = tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.hangup.recv() => "SIGHUP",
+        };
+        tracing::info!(signal, "told to stop");
     }
 }
 
@@ -76,8 +83,15 @@ pub async fn until_told(
     if ended.is_ok() {
         tracing::info!("stopping: no new connections; what was begun may take {} s", PATIENCE.as_secs());
     }
-    tokio::select! {
+    if let Err(failure) = &ended {
+        tracing::error!(%failure, "stopping");
+    }
+    let ended = tokio::select! {
         () = close => ended,
         () = stop.wait() => Err(Failure::other("told to stop a second time: what was begun was not waited for")),
+    };
+    if ended.is_ok() {
+        tracing::info!("stopped");
     }
+    ended
 }

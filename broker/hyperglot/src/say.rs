@@ -9,8 +9,13 @@ pub fn line(text: impl std::fmt::Display) {
     match written {
         Ok(()) => {}
         Err(e) if e.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
-        Err(e) => eprintln!("hyperglot: cannot print: {e}"),
+        Err(e) => trouble(format_args!("cannot print: {e}")),
     }
+}
+
+/// Says on standard error why something was not done. Nobody may be there to read it.
+pub fn trouble(text: impl std::fmt::Display) {
+    drop(writeln!(std::io::stderr().lock(), "hyperglot: {text}"));
 }
 
 /// Prints a line that must be read, or says that it could not.

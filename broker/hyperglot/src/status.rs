@@ -1,10 +1,19 @@
 //! `hyperglot status`: what is connected, and the monitors' credentials.
 
-use crate::{Failure, config::Config, link::Link, say};
-use bus::{Bus, Headers, Request, Subject};
+use crate::{Failure, config::Config, identity::AgentIdentity, link::Link, say};
+use bus::{Bus, Headers, Request, Subject, child::MonitorCredentials};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use store::Health;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{UnixListener, UnixStream},
+};
 
 /// How long a running installation may take to answer.
 const WITHIN: Duration = Duration::from_secs(5);
@@ -30,6 +39,8 @@ pub struct Status {
     pub targets: Vec<TargetStatus>,
     /// Listeners.
     pub fronts: Vec<FrontStatus>,
+    /// The stores of this process, and what is wrong with each; empty: it is written.
+    pub stores: std::collections::BTreeMap<String, String>,
     /// How many objects of each kind.
     pub objects: std::collections::BTreeMap<String, usize>,
 }
@@ -67,6 +78,15 @@ pub struct FrontStatus {
     pub tls: bool,
 }
 
+/// What is wrong with a store.
+pub fn trouble(health: Health) -> String {
+    match health {
+        Health::Open => String::new(),
+        Health::ReadOnly(reason) => format!("only read: {reason}"),
+        Health::Closed => "closed".to_owned(),
+    }
+}
+
 fn subject() -> Result<Subject, bus::BusError> {
     Subject::service("status", "get")
 }
@@ -92,14 +112,79 @@ async fn answer(question: Request, status: &Status) {
     }
 }
 
-/// Asks a running installation and prints what it says.
-pub async fn run(config: Option<PathBuf>, as_json: bool) -> Result<(), Failure> {
-    let config = Config::load(config.as_deref())?;
+/// Where an agent answers on its own machine, in its data_dir: it may do so while the bus is away, and has no right to others' subjects.
+pub fn socket(data_dir: &Path) -> PathBuf {
+    data_dir.join("status.sock")
+}
+
+/// Answers status questions on a socket of the owner's alone, for as long as this is polled.
+pub async fn serve_socket(data_dir: &Path, status: impl Fn() -> Status) {
+    let path = socket(data_dir);
+    if let Err(e) = std::fs::remove_file(&path).or_else(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => Ok(()),
+        _ => Err(e),
+    }) {
+        tracing::warn!(error = %e, path = %path.display(), "the socket of an earlier life stays");
+    }
+    let listener = match UnixListener::bind(&path) {
+        Ok(listener) => listener,
+        Err(e) => {
+            tracing::warn!(error = %e, path = %path.display(), "`hyperglot status` gets no answer here");
+            return;
+        }
+    };
+    loop {
+        match listener.accept().await {
+            Ok((mut asking, _)) => {
+                let body = serde_json::to_vec(&status()).unwrap_or_default();
+                if let Ok(Err(e)) = tokio::time::timeout(WITHIN, asking.write_all(&body)).await {
+                    tracing::debug!(error = %e, "a status answer did not leave");
+                }
+            }
+            Err(e) => {
+                tracing::warn!(error = %e, "a status question cannot be taken");
+                tokio::time::sleep(WITHIN).await;
+            }
+        }
+    }
+}
+
+async fn of_agent(data_dir: &Path, agent: &AgentIdentity) -> Result<Status, Failure> {
+    let path = socket(data_dir);
+    let asked = async {
+        let mut stream = UnixStream::connect(&path).await?;
+        let mut body = Vec::new();
+        stream.read_to_end(&mut body).await?;
+        Ok::<_, std::io::Error>(body)
+    };
+    let wrong = |what: String| {
+        let dir = data_dir.display();
+        Failure::Other(format!(
+            "the agent {} with data_dir = \"{dir}\" does not answer ({what}); is it running?",
+            agent.name
+        ))
+    };
+    let body = tokio::time::timeout(WITHIN, asked).await.map_err(|_| wrong("in time".to_owned()))?;
+    let body = body.map_err(|e| wrong(format!("{}: {e}", path.display())))?;
+    serde_json::from_slice(&body).map_err(Failure::other)
+}
+
+/// Asks a running installation, or an agent, and prints what it says.
+pub async fn run(config: Option<PathBuf>, data_dir: Option<PathBuf>, as_json: bool) -> Result<(), Failure> {
+    let config = Config::load_at(config.as_deref(), data_dir)?;
+    if let Some(agent) = AgentIdentity::read(&config.data_dir)?.filter(|_| config.bus.url.is_none()) {
+        let status = of_agent(&config.data_dir, &agent).await?;
+        return print(status, None, as_json);
+    }
     let monitor = Link::monitor(&config)?;
     let bus = Link::join(&config).await?;
     let subject = subject().map_err(Failure::other)?;
     let answer = bus.request(&subject, Headers::new(), Bytes::new(), WITHIN).await.map_err(Failure::other)?;
     let status: Status = serde_json::from_slice(&answer.payload).map_err(Failure::other)?;
+    print(status, monitor, as_json)
+}
+
+fn print(status: Status, monitor: Option<MonitorCredentials>, as_json: bool) -> Result<(), Failure> {
     if as_json {
         let mut shown = serde_json::to_value(&status).map_err(Failure::other)?;
         if let (Some(shown), Some(m)) = (shown.as_object_mut(), &monitor) {
@@ -122,6 +207,9 @@ pub async fn run(config: Option<PathBuf>, as_json: bool) -> Result<(), Failure> 
     for front in &status.fronts {
         let scheme = if front.tls { "https" } else { "http" };
         say::line(format_args!("front     {} {} {scheme}://{}", front.protocol, front.view, front.listen));
+    }
+    for (store, trouble) in status.stores.iter().filter(|(_, trouble)| !trouble.is_empty()) {
+        say::line(format_args!("store     {store} {trouble}"));
     }
     let objects: Vec<String> = status.objects.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
     say::line(format_args!("objects   {}", objects.join(", ")));

@@ -29,7 +29,7 @@ use ::front::ca::Ca;
 use ::link::Presence;
 use guard::{Cost, FirstAdmin, Secret, Users};
 use std::{path::PathBuf, sync::Arc, time::Duration};
-use store::agents::Member;
+use store::{Store as _, agents::Member};
 use tokio::sync::Semaphore;
 use union::{
     Clock, Ids,
@@ -153,7 +153,7 @@ async fn serve(
     let agent = &with.agent;
     let figures = config.metrics.listen.map(|listen| with.metrics.serve(listen, agent, fronts));
     let _figures = figures.transpose()?;
-    serve_status(agent, fronts).await?;
+    serve_status(agent, room, fronts).await?;
     room.open_doors(config, &link.bus, link.child.as_ref(), &agent.name).await?;
     let desk = CtlDesk {
         room: Arc::clone(room),
@@ -239,10 +239,19 @@ fn default_fronts() -> Vec<FrontConfig> {
 }
 
 /// Answers `hyperglot status`.
-pub async fn serve_status(agent: &Arc<Agent>, fronts: &Arc<Fronts>) -> Result<(), Failure> {
-    let (agent, fronts) = (Arc::clone(agent), Arc::clone(fronts));
+async fn serve_status(
+    agent: &Arc<Agent>,
+    room: &Arc<EngineRoom>,
+    fronts: &Arc<Fronts>,
+) -> Result<(), Failure> {
+    let (agent, room, fronts) = (Arc::clone(agent), Arc::clone(room), Arc::clone(fronts));
     let bus = Arc::clone(&agent.bus);
-    status::serve(bus, move || agent.status(fronts.status())).await.map_err(Failure::other)
+    let all = move || {
+        let mut status = agent.status(fronts.status());
+        status.stores.insert("engine".to_owned(), status::trouble(room.store.health()));
+        status
+    };
+    status::serve(bus, all).await.map_err(Failure::other)
 }
 
 /// Says on standard output what is there.

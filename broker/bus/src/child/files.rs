@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -292,20 +292,8 @@ fn tighten(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes a file that only the owner may read, whole or not at all.
 fn write_private(path: &Path, bytes: &[u8]) -> Result<(), ChildError> {
-    let new = path.with_extension("new");
-    let write = || -> io::Result<()> {
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&new, path)
-    };
-    write().map_err(|error| failed("write", path, &error))
+    crate::private::write_private(path, bytes).map_err(|error| failed("write", path, &error))
 }
 
 fn failed(doing: &'static str, path: &Path, error: &io::Error) -> ChildError {
