@@ -327,29 +327,30 @@ impl IdMap {
         Err(StoreError::Conflict { table: Table::IdNative, key }.into())
     }
 
-    /// Forgets an object that is long gone, for example a task of last week. Only a numbered id can be: its number is never given out
-    /// again. A fixed id, or one whose object was not retired, stays.
+    /// Forgets objects that are long gone, in one commit; how many. Only a numbered id can be: its number is never given out again. A
+    /// fixed id stays, and but for tasks, which do not come back, one whose object was not retired.
     pub async fn forget(&self, ids: &[ObjectId], epoch: Epoch) -> Result<usize, IdError> {
         let _turn = self.turn.lock().await;
         let mut batch = Batch::new();
-        let mut gone = Vec::new();
+        let mut forgotten = Vec::new();
         for id in ids {
             let pair = self.maps.read().native.get(id).cloned();
-            let Some(pair) = pair.filter(|pair| pair.retired_ms != 0 && pair.number != 0) else { continue };
+            let gone = |pair: &Pair| pair.number != 0 && (id.kind == Kind::Task || pair.retired_ms != 0);
+            let Some(pair) = pair.filter(gone) else { continue };
             let key = self.key(id.to_string().as_bytes());
             batch.expect(Table::IdNative, &key, Some(&pair.encode())).remove(Table::IdNative, &key);
             batch.remove(Table::IdUnion, &self.key(pair.native.as_bytes()));
-            gone.push((*id, pair.native));
+            forgotten.push((*id, pair.native));
         }
-        if !gone.is_empty() {
+        if !forgotten.is_empty() {
             self.store.commit(batch, epoch).await?;
         }
         let mut maps = self.maps.write();
-        for (id, native) in &gone {
+        for (id, native) in &forgotten {
             maps.native.remove(id);
             maps.union.remove(native);
         }
-        Ok(gone.len())
+        Ok(forgotten.len())
     }
 
     /// Sets numbers aside for an agent: from now on only it gives them out.
