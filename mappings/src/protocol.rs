@@ -129,6 +129,12 @@ impl Protocol {
         self.ids.numbered(view)
     }
 
+    /// The forms of native ids, as `[id.TYPE] VIEW`, that `newer` has differently or not at all. Ids that clients hold would mean nothing by
+    /// it, or something else.
+    pub fn differing_id_forms(&self, newer: &Protocol) -> Vec<String> {
+        self.ids.differing(&newer.ids)
+    }
+
     /// The native fault of a union code.
     pub fn fault(&self, code: Code) -> Option<&FaultMap> {
         self.faults.get(&i32::from(code))

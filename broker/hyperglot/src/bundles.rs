@@ -274,6 +274,23 @@ pub struct Left {
     pub at_restart: Vec<String>,
 }
 
+/// Whether every native id goes on to be formed as it is: ids that clients hold are never formed anew, and none comes to mean another object.
+fn same_ids(now: &Bundle, newer: &Bundle) -> Result<(), String> {
+    for protocol in now.protocols() {
+        let name = &*protocol.name;
+        let differing =
+            newer.protocol(name).map(|newer| protocol.differing_id_forms(newer)).unwrap_or_default();
+        if !differing.is_empty() {
+            return Err(format!(
+                "{name}: it forms native ids otherwise ({}); ids that clients hold would no longer name their objects, so these forms stay \
+                 as they are: put them back, or use another native type",
+                differing.join(", ")
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Everything in this process that works by a bundle.
 pub struct InForce {
     agent: Arc<Agent>,
@@ -328,6 +345,7 @@ impl InForce {
     /// # Errors
     /// Why it could not.
     pub fn check(&self, loaded: &Loaded) -> Result<Left, String> {
+        same_ids(&self.agent.bundle(), &loaded.bundle)?;
         let (at_restart, unseen) = (self.serves(loaded)?, self.shows(&loaded.bundle)?);
         Ok(Left { unseen, at_restart })
     }

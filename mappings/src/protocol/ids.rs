@@ -126,6 +126,27 @@ impl Forms {
         forms.filter(|form| form.numbered()).map(IdForm::pattern).collect()
     }
 
+    /// The forms that another set has differently or not at all, as `[id.TYPE] VIEW`; what it has besides does not count.
+    pub fn differing(&self, other: &Forms) -> Vec<String> {
+        let said = |choices: &[Choice]| -> Vec<(Option<Arc<str>>, IdForm)> {
+            choices
+                .iter()
+                .map(|(when, form)| (when.as_ref().map(|w| Arc::clone(&w.text)), form.clone()))
+                .collect()
+        };
+        let mut differing = Vec::new();
+        for (ty, views) in &self.forms {
+            for (view, choices) in views {
+                let theirs = other.forms.get(ty).and_then(|views| views.iter().find(|(v, _)| v == view));
+                if theirs.is_none_or(|(_, theirs)| said(theirs) != said(choices)) {
+                    differing.push(format!("[id.{ty}] {view}"));
+                }
+            }
+        }
+        differing.sort();
+        differing
+    }
+
     /// Whether the type is a second face of its objects in some view.
     pub fn is_face(&self, ty: &str) -> bool {
         self.forms

@@ -118,6 +118,39 @@ fn the_engine_has_the_last_few_by_hash_and_hands_them_out_in_pieces() {
     assert_eq!(library.piece(&beyond).unwrap().bytes, Vec::<u8>::new());
 }
 
+#[test]
+fn what_forms_native_ids_otherwise_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../mappings");
+    let now = loaded(Pack::read(&own).unwrap()).bundle;
+    let edited = |from: &str, to: &str| {
+        for protocol in ["vsphere", "libvirt", "sim"] {
+            copy(&own.join(protocol), &dir.path().join(protocol));
+        }
+        let file = dir.path().join("vsphere/protocol.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "{from}");
+        fs::write(&file, text.replacen(from, to, 1)).unwrap();
+        loaded(Pack::read(dir.path()).unwrap()).bundle
+    };
+    assert_eq!(same_ids(&now, &edited("# ", "# remark: ")), Ok(()));
+    let why = same_ids(&now, &edited("\"vm-{n}\"", "\"guest-{n}\"")).unwrap_err();
+    assert!(why.contains("[id.VirtualMachine] fleet") && why.contains("stay as they are"), "{why}");
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_came_is_what_was_asked_for() {
     let dir = tempfile::tempdir().unwrap();
