@@ -1,8 +1,7 @@
 """Far more than can be done, for a minute: what is too much is refused in the protocol's words, everything asked is answered, every task ends,
-the audit is whole, and memory grows by what is kept of each command and by nothing else.
+the audit is whole, and memory stays within the bars of engine and agent and returns.
 
-`HYPERGLOT_FLOOD_S` shortens the minute. The agent has the design's bar. The engine's (256 MiB) is printed beside what was measured and not
-asserted: what it keeps of each command for a day counts against it, so a long enough flood goes beyond it."""
+`HYPERGLOT_FLOOD_S` shortens the minute."""
 
 import asyncio
 import os
@@ -24,8 +23,8 @@ NEWEST = 5_000
 # Connections that ask as fast as they are answered; a few VMs, so that most commands meet another.
 CONNECTIONS, TARGETED = 96, 24
 ENGINE_MIB, AGENT_MIB = 256, 128
-# What the engine may keep of a command, and what its store's cache and its buffers may take, once.
-KEPT_KIB, ONCE_MIB = 20, 56
+# What may stay after it: up to 8,000 tasks and their ids, 16 MiB of a store's pages, what the allocator has not given back yet.
+STAYS_MIB = 64
 
 
 @pytest.fixture(scope="module")
@@ -193,14 +192,14 @@ def test_a_flood_is_refused_in_good_order_and_leaves_nothing_behind(crowded):
     assert {what for what in answers if what not in ("asked", "answered")} <= native, answers
     assert ended["TaskInProgress"] + answers["TaskInProgress"] > done
     # It is within its bounds.
-    assert peak["agent"] <= AGENT_MIB, peak
-    assert peak["engine"] - calm["engine"] <= ONCE_MIB + len(tasks) * KEPT_KIB / 1024, (calm, peak)
+    assert peak["engine"] <= ENGINE_MIB and peak["agent"] <= AGENT_MIB, peak
     # What was done is in the audit, whole.
     assert re.search(r"whole: (\d+) entries", crowded.ctl("audit", "verify"))
-    # Then it is quiet: everything works at once, and memory grows no more.
+    # Then it is quiet: everything works at once, and memory returns.
     with clients.Session(crowded.fleet) as session:
         machine = session.vm("vm-00999")
         session.perform(machine.ReconfigVM_Task(vim.vm.ConfigSpec(annotation="afterwards")))
-    after = rss(crowded)
-    assert all(after[name] <= peak[name] * 1.1 for name in peak), (peak, after)
+    clients.eventually(lambda: all(now <= calm[name] + STAYS_MIB for name, now in rss(crowded).items()),
+                       f"memory is back at {calm} and at most {STAYS_MIB} MiB", 60)
+    print(f"RSS MiB afterwards {rss(crowded)}")
     client.close()

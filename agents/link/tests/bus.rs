@@ -84,7 +84,7 @@ struct House {
     door: Arc<Echo>,
     ring: Arc<Keyring>,
     engine_bus: Arc<dyn Bus>,
-    _serving: engine::bus::Serving,
+    _serving: ::bus::Serving,
 }
 
 struct Member {

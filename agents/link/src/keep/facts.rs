@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Figures that only move (usage, uptime) make nothing be written; they go along with the next change. What an agent said is gone stays as a
-//! tombstone for a day. Broker-owned objects and tasks are kept elsewhere.
+//! tombstone for a day. Of agents' tasks a fleet keeps how they stand, so that they are shown while their agent is away. What is the broker's
+//! own, its tasks too, is kept elsewhere.
 
 use inventory::{
     Fleet, Inventory, ObserverGuard,
@@ -14,6 +15,7 @@ use inventory::{
     store::{Change, Observer},
 };
 use parking_lot::Mutex;
+use rustc_hash::FxHashSet;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use store::{
     Blob, Epoch, Store, StoreError,
@@ -53,6 +55,8 @@ pub struct FactKeeper {
     epoch: Epoch,
     of: Of,
     queue: Arc<Queue>,
+    /// The agents' tasks that are kept: only of these it is worth a write that they are gone.
+    tasks: Mutex<FxHashSet<ObjectId>>,
     _watch: ObserverGuard,
 }
 
@@ -132,8 +136,11 @@ impl FactKeeper {
                 }
             }
         }
+        let tasks = seeds.iter().map(|seed| seed.id).filter(|id| id.kind == Kind::Task).collect();
         fleet.seed(seeds);
-        Ok(FactKeeper::keep(rows, epoch, Of::Fleet(fleet.clone()), fleet.inventory()))
+        let keeper = FactKeeper::keep(rows, epoch, Of::Fleet(fleet.clone()), fleet.inventory());
+        *keeper.tasks.lock() = tasks;
+        Ok(keeper)
     }
 
     /// Tells an agent's inventory when its objects were first seen, before it has any, and keeps that from then on.
@@ -153,12 +160,13 @@ impl FactKeeper {
     fn keep(rows: Rows, epoch: Epoch, of: Of, inventory: &Arc<Inventory>) -> FactKeeper {
         let schema = inventory.schema();
         let worth = Kind::ALL.iter().map(|kind| match of {
+            Of::Fleet(_) if *kind == Kind::Task => schema.slot(Kind::Task, "state").map(SlotSet::of),
             Of::Fleet(_) => worth(schema, *kind),
             Of::Agent(_) => worth(schema, *kind).map(|_| SlotSet::EMPTY),
         });
         let queue = Arc::new(Queue { worth: worth.collect(), dirty: Mutex::default(), wake: Notify::new() });
         let watch = inventory.observe(Arc::new(Watch(Arc::clone(&queue))));
-        FactKeeper { rows, epoch, of, queue, _watch: watch }
+        FactKeeper { rows, epoch, of, queue, tasks: Mutex::default(), _watch: watch }
     }
 
     /// Writes what has changed, for as long as it is polled.
@@ -193,6 +201,8 @@ impl FactKeeper {
         if !facts.is_empty()
             && let Err(error) = self.rows.put(&facts, self.epoch).await
         {
+            let gone = facts.iter().filter(|fact| fact.id.kind == Kind::Task && fact.gone_ms != 0);
+            self.tasks.lock().extend(gone.map(|fact| fact.id));
             self.queue.dirty.lock().extend(taken);
             return Err(error);
         }
@@ -207,6 +217,9 @@ impl FactKeeper {
         };
         let nobody = || Holder { agent: Arc::default(), target: Arc::default(), protocol: Arc::default() };
         let Some(entry) = inventory.beneath(id) else {
+            if id.kind == Kind::Task && !self.tasks.lock().remove(&id) {
+                return None;
+            }
             let at = inventory.tombstone(id)?.revision;
             let Holder { agent, target, protocol } = nobody();
             let (created_ms, modified_ms, gone_ms) = (0, now_ms, now_ms.max(1));
@@ -229,6 +242,9 @@ impl FactKeeper {
             Of::Fleet(fleet) => (fleet.holder(id)?, codec::encode(inventory.schema(), &entry.record)),
             Of::Agent(_) => (nobody(), Vec::new()),
         };
+        if id.kind == Kind::Task {
+            self.tasks.lock().insert(id);
+        }
         Some(Fact {
             id,
             record: Blob(record),

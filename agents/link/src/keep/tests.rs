@@ -302,6 +302,45 @@ async fn last_known_facts_are_shown_until_their_agent_speaks() {
 }
 
 #[tokio::test]
+async fn the_tasks_of_an_agent_that_is_away_are_shown_after_a_restart() {
+    let store = MemoryStore::new();
+    let task = |n| ObjectId::new(Kind::Task, Uuid::from_u128(n));
+    let put = |n: u128, state: pb::TaskState| {
+        let state = ("state", Value::from(state as i32));
+        Put::Whole(task(n), record(Kind::Task, &[("object_id", vm(1).into()), state]))
+    };
+    {
+        let (first, keeper) = fleet(&store, 1).await;
+        let facts = Inventory::new(Schema::base(), 1, clock());
+        let _local = first.follow("a", &facts, Arc::new(|_| None));
+        facts.apply(vec![put(1, pb::TaskState::Active), put(2, pb::TaskState::Active)]);
+        first.inventory().apply(vec![put(3, pb::TaskState::Active)]);
+        assert!(!keeper.flush(5).await.expect("written"));
+        facts.apply(vec![put(1, pb::TaskState::Succeeded), Put::Remove(task(2))]);
+        first.inventory().apply(vec![Put::Remove(task(3))]);
+        assert!(!keeper.flush(6).await.expect("written"));
+    }
+    let (second, keeper) = fleet(&store, 2).await;
+    let shown = |fleet: &Fleet, n: u128| {
+        fleet.inventory().record(task(n)).map(|record| record.get(slot(Kind::Task, "state")).clone())
+    };
+    let succeeded = Some(Value::from(pb::TaskState::Succeeded as i32));
+    assert_eq!([1, 2, 3].map(|n| shown(&second, n)), [succeeded, None, None]);
+    // The agent comes back and has forgotten it since.
+    let _local = second.follow("a", &Inventory::new(Schema::base(), 2, clock()), Arc::new(|_| None));
+    assert!(!keeper.flush(7).await.expect("written"));
+    let (third, _keeper) = fleet(&store, 3).await;
+    assert_eq!((shown(&second, 1), shown(&third, 1)), (None, None));
+    let kept =
+        store::facts::Facts::new(Arc::new(store.clone())).page(Kind::Task, None, 9).await.expect("read");
+    assert_eq!(
+        kept.iter().map(|fact| fact.id).collect::<Vec<_>>(),
+        [task(1), task(2)],
+        "of the broker's own nothing"
+    );
+}
+
+#[tokio::test]
 async fn figures_alone_make_nothing_be_written() {
     let store = MemoryStore::new();
     let (fleet, keeper) = fleet(&store, 1).await;
