@@ -30,7 +30,7 @@ const RULE: &[(&str, &[&str])] = &[
     ("tests", &[]),
     ("fuzz", ALL),
     ("benches", ALL),
-    ("simulation", &["union", "mapping", "inventory", "store", "guard", "lane", "link", "engine"]),
+    ("simulation", &["union", "mapping", "inventory", "store", "guard", "lane", "link", "engine", "sim"]),
 ];
 const PROTOCOL: &[&str] = &["front", "wire", "mapping", "inventory", "bus", "lane", "union", "guard"];
 const ALL: &[&str] = &[

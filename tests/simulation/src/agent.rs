@@ -1,23 +1,26 @@
-//! An agent's process: the real rooms over a mortal store and a paper hypervisor.
+//! An agent's process: the real rooms over a mortal store and a simulated hypervisor.
 
 use crate::{
-    authority::{self, DOMAIN, SESSION},
-    life::{Life, Mortal},
+    authority::{self, DOMAIN},
+    check::Watch,
+    flaw::{Flaw, Forgetful, NoTasks},
+    life::{Disk, Life, Mortal},
     metal::Metal,
     net::{AgentUp, Net, ToEngine},
     rng::Rng,
-    world::bundle,
+    world::{PROTOCOL, bundle},
 };
-use guard::Secret;
+use engine::begin_epoch;
+use guard::Keys;
 use inventory::{Inventory, Tasks};
 use lane::{Limits, Owner, rules::BundleRules};
-use link::{
-    Backlog, Duty, FactsTree, Grants, Journal, Link, Presence, Pump, Router, SealKey, duty::Introduces,
-    router::InStep,
-};
-use std::sync::Arc;
-use store::{Epoch, MemoryStore, Store, StoreError};
-use union::{Clock, Ids, pb};
+use link::{FactsTree, Joined, Presence, duty::Introduces, joined, keep::tasks::TaskKeeper, router::InStep};
+use std::sync::{Arc, OnceLock};
+use store::Store;
+use union::{Clock, CommandId, Ids, Kind, ObjectId, pb};
+
+/// How long the engine is asked for what became of a command of an earlier life, milliseconds.
+const RESUME_MS: i64 = 60_000;
 
 #[derive(Debug)]
 struct Me(pb::Hello);
@@ -35,7 +38,7 @@ pub struct Parts {
     /// Its life.
     pub life: Arc<Life>,
     /// What survives of it.
-    pub store: MemoryStore,
+    pub disk: Disk,
     /// Its hypervisor.
     pub metal: Arc<Metal>,
     /// The network.
@@ -44,95 +47,98 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Chance.
     pub rng: Arc<Rng>,
+    /// Looks on.
+    pub watch: Arc<Watch>,
+    /// What is wrong with it.
+    pub flaw: Option<Flaw>,
 }
 
 /// Starts an agent; returns when it is up.
 ///
 /// # Errors
 /// Its store cannot be read.
-pub async fn start(parts: Parts) -> Result<(), StoreError> {
-    let Parts { name, life, store, metal, net, clock, rng } = parts;
-    let ids: Arc<dyn Ids> = rng;
-    let (bundle, epoch) = (bundle(), Epoch(1));
+pub async fn start(parts: Parts) -> Result<(), String> {
+    let Parts { name, life, disk, metal, net, clock, rng, watch, flaw } = parts;
+    disk.spin_up().await.map_err(|error| error.to_string())?;
+    let ids = Arc::clone(&rng) as Arc<dyn Ids>;
+    let bundle = bundle();
     let schema = Arc::clone(&bundle.schema);
     let incarnation = u64::try_from(clock.now_ms()).unwrap_or(0);
-    let store: Arc<dyn Store> = Arc::new(Mortal { life: Arc::clone(&life), store });
+    let store: Arc<dyn Store> = Arc::new(Mortal { life: Arc::clone(&life), disk });
+    let unread = |error: store::StoreError| error.to_string();
+    let epoch = begin_epoch(&store, &*clock).await.map_err(|error| error.to_string())?;
     let facts = Inventory::new(Arc::clone(&schema), incarnation, Arc::clone(&clock));
     let tasks = Tasks::new(Arc::clone(&facts), Arc::clone(&clock), Arc::clone(&ids));
+    let keeper = TaskKeeper::new(Arc::clone(&store), epoch, Arc::clone(&schema));
+    let restored = tasks.restore(keeper.load().await.map_err(unread)?);
+    match flaw {
+        Some(Flaw::ForgetsTasks) => tasks.kept_by(Arc::new(NoTasks)),
+        _ => tasks.kept_by(Arc::clone(&keeper) as Arc<dyn inventory::tasks::Keeper>),
+    }
     let rules = Arc::new(BundleRules::new(Arc::clone(&bundle)));
     let owner =
         Owner::new(rules, Arc::clone(&facts), Arc::clone(&tasks), Arc::clone(&clock), Limits::default());
-    owner.adopt(metal.connect(&life, &facts));
-    let grants = Grants::new(&name, authority::check(), Arc::clone(&clock));
-    let backlog = Backlog::open(&store).await?;
-    let journal = Journal::open(link::journal::Deps {
-        store: Arc::clone(&store),
-        epoch,
-        schema: Arc::clone(&schema),
-        grants: Arc::clone(&grants),
-        backlog: Arc::clone(&backlog),
-        clock: Arc::clone(&clock),
-    });
-    owner.record_with(Arc::clone(&journal) as Arc<dyn lane::Recorder>);
-    let link = Link::new(link::door::Deps {
-        agent: Arc::from(&*name),
-        owner: Arc::clone(&owner),
-        facts: Arc::clone(&facts),
-        grants: Arc::clone(&grants),
-        journal: Arc::clone(&journal),
-        store: Arc::clone(&store),
-        epoch,
-        schema: Arc::clone(&schema),
-        clock: Arc::clone(&clock),
-    });
-    owner.recover(journal.unsettled().await?);
-    if let Err(cause) = grants.hold(&authority::grant(&name), Secret::new(format!("{SESSION} at {name}"))) {
-        tracing::error!(%cause, "a grant of the simulation's own is not believed");
-    }
-    let presence = Presence::new(Arc::clone(&clock));
-    let engine: Arc<dyn link::Engine> =
-        Arc::new(ToEngine { net: Arc::clone(&net), agent: name.clone(), life: Arc::clone(&life) });
-    let router = Router::new(link::router::Deps {
-        owner: Some(Arc::clone(&owner)),
-        engine: Arc::clone(&engine),
-        presence: presence.clone(),
-        grants: Arc::clone(&grants),
-        tree: Arc::new(FactsTree(Arc::clone(&facts))),
-        tasks,
-        replica: Arc::new(InStep),
-        bundle,
-        clock: Arc::clone(&clock),
-    });
     let hello = pb::Hello {
         agent: name.clone(),
         incarnation,
         version: "simulation".to_owned(),
-        targets: vec![pb::AgentTarget { name: metal.name.clone(), protocol: "paper".to_owned() }],
+        targets: vec![pb::AgentTarget { name: metal.name.clone(), protocol: PROTOCOL.to_owned() }],
         bundles: Vec::new(),
     };
-    let duty = Duty {
-        engine: Arc::clone(&engine),
-        presence: presence.clone(),
-        grants,
-        link: Arc::clone(&link),
-        seal_key: SealKey::new(DOMAIN, authority::engine_key()),
-        signer: None,
+    let engine = Arc::new(ToEngine { net: Arc::clone(&net), agent: name.clone(), life: Arc::clone(&life) });
+    let forgetful = flaw.map(|flaw| {
+        // The lanes keep to the first journal that they are given.
+        let forgetful = Arc::new(Forgetful { journal: OnceLock::new(), flaw, rng: Arc::clone(&rng) });
+        owner.record_with(Arc::clone(&forgetful) as Arc<dyn lane::Recorder>);
+        forgetful
+    });
+    let joined = Joined::open(joined::Deps {
+        domain: Arc::from(DOMAIN),
+        agent: Arc::from(&*name),
         me: Arc::new(Me(hello)),
-    };
-    let outbox = link::outbox::name(&store, epoch, clock.now_ms(), &*ids).await?;
-    let pump = Pump::new(outbox, store, epoch, backlog, engine, presence);
-    for work in
-        [Box::pin(duty.run()) as std::pin::Pin<Box<dyn Future<Output = ()> + Send>>, Box::pin(pump.run())]
-    {
-        let life = Arc::clone(&life);
-        tokio::spawn(async move {
-            tokio::select! {
-                biased;
-                () = life.over() => {}
-                () = work => {}
-            }
-        });
+        store,
+        epoch,
+        schema,
+        owner: Arc::clone(&owner),
+        facts: Arc::clone(&facts),
+        engine,
+        presence: Presence::new(Arc::clone(&clock)),
+        engine_key: authority::keys().public(),
+        keys: Keys::new(&*ids),
+        signer: None,
+        clock: Arc::clone(&clock),
+        ids,
+    });
+    let joined = Arc::new(joined.await.map_err(unread)?);
+    if let Some(forgetful) = forgetful {
+        drop(forgetful.journal.set(Arc::clone(&joined.journal) as Arc<dyn lane::Recorder>));
     }
-    net.agent_up(&name, AgentUp { life, link, facts, router, owner, journal });
+    joined.journal.keep_tasks(Arc::clone(&keeper));
+    tokio::spawn({
+        let keeper = Arc::clone(&keeper);
+        async move { keeper.run().await }
+    });
+    owner.adopt(metal.connect(&life, &facts));
+    watch.began(&life, &facts);
+    let tree = Arc::new(FactsTree(Arc::clone(&facts)));
+    let router = joined.router(tree, tasks, Arc::new(InStep), bundle);
+    router.keep_tasks(keeper);
+    let recovered = joined.recover().await.map_err(unread)?;
+    let in_lanes: Vec<CommandId> = recovered.iter().map(|ticket| ticket.command).collect();
+    if flaw != Some(Flaw::LeavesTasks) {
+        let until = clock.now_ms() + RESUME_MS;
+        for (command, task) in restored.into_iter().filter(|(command, _)| !in_lanes.contains(command)) {
+            router.resume(task, command, about(&facts, task), until);
+        }
+    }
+    joined.run();
+    net.agent_up(&name, AgentUp { life, joined, facts, router, owner });
     Ok(())
+}
+
+/// The object of a task.
+fn about(facts: &Inventory, task: ObjectId) -> ObjectId {
+    let slot = facts.schema().slot(Kind::Task, "object_id");
+    let record = facts.record(task);
+    record.zip(slot).and_then(|(record, slot)| record.get(slot).as_ref_id()).unwrap_or(task)
 }

@@ -2,9 +2,14 @@
 //! that keeps folders, one that leases numbers. Each asks the next thing when it knows what became of the last.
 
 use crate::{
-    authority::{PRINCIPAL, SESSION},
+    authority::{ADMIN, Login, REMOTE},
+    life::Life,
     net::{AgentUp, ToEngine},
-    world::{AGENTS, VMS, World, bundle, vm},
+    world::{AGENTS, PROTOCOL, VMS, World, bundle, vm},
+};
+use guard::{
+    Logins as _, Pass,
+    authority::{Request, Response, admin::SessionLine},
 };
 use inventory::plan::Datacenter;
 use lane::{Commands, Known, Reply};
@@ -21,6 +26,8 @@ use union::{
 };
 use uuid::Uuid;
 
+mod intruder;
+
 /// What became of a command, as its client knows in the end.
 #[derive(Clone, Debug, PartialEq)]
 pub enum End {
@@ -36,7 +43,12 @@ impl End {
         matches!(self, End::Known(Outcome::Done { .. }))
     }
 
-    /// Whether that is known.
+    /// Whether something was done.
+    pub fn is_effective(&self) -> bool {
+        matches!(self, End::Known(Outcome::Done { already: false, .. }))
+    }
+
+    /// Whether that is not known.
     pub fn is_unknown(&self) -> bool {
         matches!(self, End::Known(Outcome::Unknown { .. }))
     }
@@ -51,6 +63,16 @@ pub struct Asked {
     pub fields: Vec<(&'static str, Value)>,
     /// Its end.
     pub end: End,
+    /// Its session had been revoked, and the administrator told so, before it was sent.
+    pub revoked: bool,
+    /// Its client had to look for its end.
+    pub found: bool,
+    /// Its client may not do it.
+    pub forbidden: bool,
+    /// Where it went.
+    pub route: Route,
+    /// The task that its client was told of: of which agent.
+    pub task: Option<(String, ObjectId)>,
 }
 
 impl Asked {
@@ -61,12 +83,23 @@ impl Asked {
 }
 
 /// What a client asked, in its order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct History {
+    /// The session that it uses.
+    login: Login,
     /// All of it.
     pub asked: Vec<Asked>,
     /// Numbers that were leased: first and count.
     pub leased: Vec<(u64, u64)>,
+    /// What an object is called in the fleet view, as often as somebody asked.
+    pub called: Vec<(ObjectId, String)>,
+}
+
+impl History {
+    /// A client with a session.
+    fn new(login: Login) -> History {
+        History { login, asked: Vec::new(), leased: Vec::new(), called: Vec::new() }
+    }
 }
 
 /// The VM folder of the fleet view.
@@ -74,22 +107,35 @@ pub fn vm_folder() -> ObjectId {
     Datacenter::ids("view fleet", "default").vm
 }
 
+/// How many clients have a session of their own.
+pub const CLIENTS: usize = AGENTS.len() * 3 + 2;
+
 /// Starts the clients.
 pub fn start(world: &Arc<World>) -> Vec<JoinHandle<History>> {
+    let mut logins = world.logins.clients.iter().cloned();
+    let mut history = || History::new(logins.next().unwrap_or_else(|| world.logins.root.clone()));
     let mut clients = Vec::new();
     for at in 0..AGENTS.len() {
         for n in 1..=VMS {
-            clients.push(tokio::spawn(one_vm(Arc::clone(world), vm(at, n))));
+            clients.push(tokio::spawn(one_vm(Arc::clone(world), vm(at, n), history())));
         }
-        clients.push(tokio::spawn(coming_and_going(Arc::clone(world), at)));
+        clients.push(tokio::spawn(coming_and_going(Arc::clone(world), at, history())));
     }
-    clients.push(tokio::spawn(folders(Arc::clone(world))));
-    clients.push(tokio::spawn(numbers(Arc::clone(world))));
+    clients.push(tokio::spawn(folders(Arc::clone(world), history())));
+    clients.push(tokio::spawn(numbers(Arc::clone(world), history())));
+    clients.push(tokio::spawn(intruder::run(Arc::clone(world), History::new(world.logins.reader.clone()))));
+    clients.push(tokio::spawn(administrator(Arc::clone(world), History::new(world.logins.root.clone()))));
     clients
 }
 
 /// A command with these fields.
-fn command(world: &World, verb: &str, object: ObjectId, fields: &[(&'static str, Value)]) -> Option<Command> {
+fn command(
+    world: &World,
+    who: (&Arc<str>, &Arc<str>),
+    verb: &str,
+    object: ObjectId,
+    fields: &[(&'static str, Value)],
+) -> Option<Command> {
     let schema = &bundle().schema;
     let message = schema.message(verb)?;
     let mut body = message.record();
@@ -103,36 +149,39 @@ fn command(world: &World, verb: &str, object: ObjectId, fields: &[(&'static str,
         schema: message.command.clone()?,
         object,
         body: Arc::new(body),
-        principal: Arc::from(PRINCIPAL),
-        session: Arc::from(SESSION),
+        principal: Arc::clone(who.0),
+        session: Arc::clone(who.1),
         deadline_ms: now_ms + 4_000,
-        origin: Origin { protocol: "paper".into(), view: "fleet".into(), method: "".into() },
+        origin: Origin { protocol: PROTOCOL.into(), view: "fleet".into(), method: "".into() },
     })
 }
 
-async fn one_vm(world: Arc<World>, vm: ObjectId) -> History {
-    let mut history = History::default();
+async fn one_vm(world: Arc<World>, vm: ObjectId, mut history: History) -> History {
     let mut n = 0;
     while !world.is_peace() {
         sleep(world.rng.ms(20, 900)).await;
         n += 1;
         let token = format!("{n:06} {}", vm.uuid.as_u128());
-        let (verb, fields) = match world.rng.below(10) {
+        // The first VM has power most of the time, the others do not.
+        let first = vm.uuid.as_u128() % 100 == 1;
+        let (verb, fields) = match world.rng.below(12) {
             0 => ("PowerOn", vec![]),
             1 => ("PowerOff", vec![]),
-            2 => ("Reset", vec![]),
-            3 => ("MarkAsTemplate", vec![]),
-            4 => ("MarkAsVm", vec![]),
+            2 if first => ("PowerOn", vec![]),
+            2 => ("PowerOff", vec![]),
+            3 if first => ("Reset", vec![]),
+            3 | 4 => ("MarkAsTemplate", vec![]),
+            5 => ("MarkAsVm", vec![]),
             // The first is renamed by hand now and then, which hides an effect from whoever looks for it.
-            5 if vm.uuid.as_u128() % 100 != 1 => ("RenameVm", vec![("name", Value::from(token))]),
-            6 => {
+            6 if !first => ("RenameVm", vec![("name", Value::from(token))]),
+            7 => {
                 let key = format!("key{}", world.rng.below(3));
                 (
                     "Reconfigure",
                     vec![("description", Value::from(token.clone())), ("settings", setting(&key, &token))],
                 )
             }
-            7 => {
+            8 | 9 => {
                 let bytes = (1 + i64::try_from(world.rng.below(8)).unwrap_or(0)) << 30;
                 (
                     "Reconfigure",
@@ -158,8 +207,7 @@ fn setting(key: &str, value: &str) -> Value {
     Value::list([Value::record(record)])
 }
 
-async fn coming_and_going(world: Arc<World>, at: usize) -> History {
-    let mut history = History::default();
+async fn coming_and_going(world: Arc<World>, at: usize, mut history: History) -> History {
     let Some(host) = world.metals.get(at).map(|metal| metal.host) else { return history };
     let mut there: Vec<ObjectId> = Vec::new();
     let mut own: Option<ObjectId> = None;
@@ -219,8 +267,7 @@ async fn coming_and_going(world: Arc<World>, at: usize) -> History {
     history
 }
 
-async fn folders(world: Arc<World>) -> History {
-    let mut history = History::default();
+async fn folders(world: Arc<World>, mut history: History) -> History {
     let mut known: Vec<ObjectId> = Vec::new();
     let mut n = 0;
     while !world.is_peace() {
@@ -255,14 +302,20 @@ async fn folders(world: Arc<World>) -> History {
     history
 }
 
-async fn numbers(world: Arc<World>) -> History {
-    let mut history = History::default();
+async fn numbers(world: Arc<World>, mut history: History) -> History {
     while !world.is_peace() {
         sleep(world.rng.ms(300, 2_000)).await;
         let Some((name, up)) = front(&world) else { continue };
         let engine = ToEngine { net: Arc::clone(&world.net), agent: name, life: Arc::clone(&up.life) };
+        if let Some(up) = world.net.engine() {
+            let vm = vm(usize::from(world.rng.chance(500)), 1 + u128::from(world.rng.below(6)));
+            let called = up.numbers.map.native(vm, "vm-{n}", up.numbers.epoch);
+            if let Some(Ok(called)) = during(&up.life, called).await {
+                history.called.push((vm, called.to_string()));
+            }
+        }
         let wanted =
-            pb::LeaseIds { protocol: "paper".into(), view: "fleet".into(), form: "n-{n}".into(), count: 5 };
+            pb::LeaseIds { protocol: PROTOCOL.into(), view: "fleet".into(), form: "n-{n}".into(), count: 5 };
         let verb = Verb::Service(Service::Ids);
         let leased = alive(&up, ask::<pb::LeasedIds>(&engine, &verb, &wanted, Duration::from_secs(1))).await;
         if let Some(Ok(leased)) = leased {
@@ -280,11 +333,55 @@ fn front(world: &World) -> Option<(String, AgentUp)> {
 
 /// What comes of something in a process, if that lives long enough.
 async fn alive<T>(up: &AgentUp, work: impl Future<Output = T>) -> Option<T> {
+    during(&up.life, work).await
+}
+
+async fn during<T>(life: &Life, work: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         biased;
-        () = up.life.over() => None,
-        done = work => (!up.life.is_over()).then_some(done),
+        () = life.over() => None,
+        done = work => (!life.is_over()).then_some(done),
     }
+}
+
+/// A session at an agent, whether it knows it or has to ask; `Some(None)`: it has ended.
+async fn resume(up: &AgentUp, login: &Login) -> Option<Option<Pass>> {
+    match up.joined.grants.passes().find(&login.session) {
+        Some(pass) => Some(Some(pass)),
+        None => alive(up, up.joined.logins.resume(&login.key, PROTOCOL)).await?.ok(),
+    }
+}
+
+/// The client's session at an agent; another one if it has ended.
+async fn pass(world: &World, up: &AgentUp, login: &mut Login) -> Option<Pass> {
+    if let Some(pass) = resume(up, login).await? {
+        return Some(pass);
+    }
+    let root = resume(up, &world.logins.root).await??;
+    let pass = alive(up, up.joined.logins.again(&root, REMOTE)).await?.ok()?;
+    *login = Login { session: Arc::clone(&pass.session), key: pass.key.clone() };
+    Some(pass)
+}
+
+/// Revokes sessions of clients now and then.
+async fn administrator(world: Arc<World>, history: History) -> History {
+    while !world.is_peace() {
+        sleep(world.rng.ms(500, 4_000)).await;
+        let Some(up) = world.net.engine() else { continue };
+        let list = Request::SessionList { user: Some(ADMIN.to_owned()) };
+        let Some(Response::Sessions(lines, _)) = during(&up.life, up.authority.admin("root", list)).await
+        else {
+            continue;
+        };
+        let good = |line: &&SessionLine| !line.revoked && *line.id != *history.login.session;
+        let ids: Vec<String> = lines.iter().filter(good).map(|line| line.id.clone()).collect();
+        let Some(session) = world.rng.pick(&ids).cloned() else { continue };
+        let revoke = Request::SessionRevoke { session: Some(session.clone()), user: None };
+        if let Some(Response::Done(_)) = during(&up.life, up.authority.admin("root", revoke)).await {
+            world.watch.revoked(&session);
+        }
+    }
+    history
 }
 
 /// Asks through some front, and finds out what became of it.
@@ -295,29 +392,43 @@ async fn perform(
     object: ObjectId,
     fields: Vec<(&'static str, Value)>,
 ) {
-    let Some(command) = command(world, verb, object, &fields) else {
+    let Some((name, up)) = front(world) else { return };
+    let Some(pass) = pass(world, &up, &mut history.login).await else { return };
+    let Some(command) = command(world, (&pass.principal, &pass.session), verb, object, &fields) else {
         world.watch.broken(format!("the union has no {verb} with such fields"));
         return;
     };
-    let Some((name, up)) = front(world) else { return };
+    let revoked = world.watch.is_revoked(&command.session);
     let route = up.router.route(&command);
     let reply = if world.rng.chance(500) { Reply::Task } else { Reply::Outcome };
-    let end = match up.router.submit(command.clone(), reply) {
+    world.watch.tell(|| format!("{} {verb} {object} is asked of {name}", command.id));
+    let mut task = None;
+    let (end, found) = match up.router.submit(command.clone(), reply) {
         Err(cause) if up.life.is_over() => {
             tracing::debug!(%cause, "nobody heard it");
-            settle(world, &command, route, &name).await
+            (settle(world, &command, route, &name).await, true)
         }
-        Err(cause) => End::Known(Outcome::Refused(cause)),
-        Ok(ticket) => match alive(&up, ticket.outcome()).await {
-            Some(Outcome::Unknown { .. }) | None => settle(world, &command, route, &name).await,
-            Some(outcome) => {
-                world.watch.acknowledged(world, &command, &outcome, route);
-                End::Known(outcome)
+        Err(cause) => (End::Known(Outcome::Refused(cause)), false),
+        Ok(ticket) => {
+            // A front tells of a task when it is sure that it will know it.
+            if let Some(id) = ticket.task
+                && alive(&up, up.router.kept(id)).await.is_some()
+            {
+                task = Some((name.clone(), id));
             }
-        },
+            match alive(&up, ticket.outcome()).await {
+                Some(Outcome::Unknown { .. }) | None => (settle(world, &command, route, &name).await, true),
+                Some(outcome) => {
+                    world.watch.acknowledged(world, &command, &outcome, (route, &up));
+                    (End::Known(outcome), false)
+                }
+            }
+        }
     };
     tracing::debug!(command = %command.id, %object, verb, end = ?end, "known in the end");
-    history.asked.push(Asked { command, fields, end });
+    world.watch.tell(|| format!("{} ended as {end:?}", command.id));
+    let forbidden = command.session == world.logins.reader.session;
+    history.asked.push(Asked { command, fields, end, found, revoked, forbidden, route, task });
 }
 
 /// Looks until it is known what became of a command.
@@ -355,7 +466,7 @@ async fn ask_agent(world: &World, id: CommandId, agent: &str) -> Option<End> {
         Some(Known::Running) => return None,
         None => {}
     }
-    let look = alive(&up, timeout(Duration::from_secs(1), up.journal.look(id))).await?;
+    let look = alive(&up, timeout(Duration::from_secs(1), up.joined.journal.look(id))).await?;
     match look.ok()? {
         Ok(None) => Some(End::Never),
         Ok(Some(outcome)) => outcome.map(End::Known),

@@ -1,42 +1,31 @@
-//! A paper hypervisor: what is true of its VMs, and a log of every effect it ever had. It outlives every agent.
+//! A hypervisor: the simulated target's world, which outlives every agent, and an agent's driver of it, behind a wire that is cut at times.
 //!
 //! ```text
-//! Bridge.perform ─ (unreachable) ─ the request may be lost ─▶ Metal.act: the effect, logged ─▶ the answer may be lost
-//! Metal ─ event, which may be lost ─▶ the inventory of the agent that is alive
+//! Bridge.perform ─ (unreachable) ─▶ Sim ─▶ World: fate, time, effect, log ─▶ the answer, a little later
+//! World ─ event, which may be lost ─▶ the Sim that is attached, of the agent that is alive
 //! ```
 //! A call has its effect within half a second of being sent or not at all, whether or not who sent it is still alive.
 
-use crate::{life::Life, rng::Rng};
+use crate::{check::Watch, flaw::Flaw, life::Life, rng::Rng, world::PROTOCOL};
 use async_trait::async_trait;
-use inventory::{Inventory, Put, plan::Draft};
-use lane::{NativeCall, Progress, Target, TargetError};
+use inventory::Inventory;
+use lane::{NativeCall, Progress, StepKind, Target, TargetError};
 use parking_lot::Mutex;
+use sim::{Behaviour, Config, Sim, SimError, Source, World, fault::Chances, task::Effect};
 use std::{
     collections::BTreeMap,
     fmt,
-    future::pending,
-    sync::{Arc, Weak},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 use tokio::{
     sync::oneshot,
     time::{Instant, sleep, sleep_until},
 };
-use union::{
-    Kind, ObjectId, Record, Schema, Value,
-    command::{Code, Revision},
-    pb::{Connection, PowerState},
-};
-
-/// One effect.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Effect {
-    /// The call.
-    pub call: String,
-    /// On which VM.
-    pub vm: ObjectId,
-    /// What tells it apart from every other, where it has such a thing.
-    pub token: String,
-}
+use union::{Clock, Ids, Kind, ObjectId, Schema, Value, command::Revision, pb::PowerState};
 
 /// What is true of a VM.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,185 +40,214 @@ pub struct Machine {
     pub on: bool,
 }
 
+/// How long ago a fresh look may be that a call relies on.
+const FRESH: Duration = Duration::from_millis(150);
+
+/// What was called, to tell whether it relied on what was so.
 #[derive(Debug, Default)]
-struct State {
-    machines: BTreeMap<ObjectId, Machine>,
-    log: Vec<Effect>,
-    listeners: Vec<(Arc<Life>, Arc<Inventory>)>,
-    /// In thousandths: unreachable, a lost request, a lost answer, a lost event, a plain no.
-    faults: [u64; 5],
+struct Seen {
+    /// The names that a VM had by hand, and since when.
+    names: BTreeMap<ObjectId, Vec<(Instant, String)>>,
+    /// When the first step of a command was called, by what it describes.
+    first: BTreeMap<String, Instant>,
 }
 
-/// A paper hypervisor.
+/// A hypervisor.
 #[derive(Debug)]
 pub struct Metal {
     /// Its name as a target.
     pub name: String,
     /// Its one host.
     pub host: ObjectId,
+    world: Arc<World>,
+    sim: Mutex<Option<Arc<Sim>>>,
     rng: Arc<Rng>,
     schema: Arc<Schema>,
-    state: Mutex<State>,
+    watch: Arc<Watch>,
+    flaw: Option<Flaw>,
+    /// How often it cannot be reached, in thousandths.
+    unreachable: AtomicU64,
+    seen: Mutex<Seen>,
 }
 
-fn text(call: &NativeCall, name: &str) -> Option<String> {
-    let value = call.args.iter().find(|(arg, _)| &**arg == name).map(|(_, value)| value)?;
-    value.as_str().map(str::to_owned)
+/// What a hypervisor is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The union.
+    pub schema: Arc<Schema>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub rng: Arc<Rng>,
+    /// Looks on.
+    pub watch: Arc<Watch>,
+    /// What is wrong with its driver.
+    pub flaw: Option<Flaw>,
 }
 
-fn number(call: &NativeCall, name: &str) -> Option<i64> {
-    call.args.iter().find(|(arg, _)| &**arg == name)?.1.as_int()
+fn arg<'c>(call: &'c NativeCall, name: &str) -> Option<&'c Value> {
+    call.args.iter().find(|(arg, _)| &**arg == name).map(|(_, value)| value)
 }
 
-fn machine_of(call: &NativeCall) -> Option<ObjectId> {
-    call.args.iter().find(|(arg, _)| &**arg == "vm")?.1.as_ref_id()
+fn text<'c>(call: &'c NativeCall, name: &str) -> Option<&'c str> {
+    arg(call, name).and_then(Value::as_str)
 }
 
-fn no(message: &str) -> TargetError {
-    TargetError::Failed { code: 7, means: Some(Code::InvalidState), message: message.to_owned() }
+/// Whether an effect was made with this argument.
+pub fn says(effect: &Effect, name: &str, value: &str) -> bool {
+    let wanted = format!("{name}={}", value.replace(char::is_whitespace, "_"));
+    effect.said.split(',').any(|said| *said == *wanted)
+}
+
+fn behaviour(trouble: bool) -> Behaviour {
+    let of = |chance: f64| if trouble { chance } else { 0.0 };
+    let all = Chances {
+        latency_ms: Some((0, 200)),
+        fail: of(0.05),
+        lose_request: of(0.02),
+        lose_reply: of(0.03),
+        hang: of(0.004),
+    };
+    let read = Chances { latency_ms: Some((0, 10)), ..Chances::default() };
+    Behaviour { all, calls: [("Read".to_owned(), read)].into(), lose_event: of(0.1), ..Behaviour::default() }
 }
 
 impl Metal {
-    /// A hypervisor with these VMs.
-    pub fn new(name: &str, vms: &[ObjectId], schema: Arc<Schema>, rng: Arc<Rng>) -> Arc<Metal> {
-        let host = ObjectId::derived(Kind::Host, &[name]);
-        let machine = |id: &ObjectId| {
-            let name = format!("vm-{}", id.uuid.as_u128());
-            (*id, Machine { name, description: String::new(), memory: 1 << 30, on: false })
+    /// A hypervisor with these VMs. Must be called within a runtime.
+    ///
+    /// # Errors
+    /// The simulated target does not take them.
+    pub fn new(name: &str, vms: &[ObjectId], parts: Parts) -> Result<Arc<Metal>, SimError> {
+        let Parts { schema, clock, rng, watch, flaw } = parts;
+        let mut file = format!("[[host]]\nname = \"{name}\"\n");
+        for vm in vms {
+            file += &format!(
+                "[[vm]]\nname = \"vm-{}\"\nuuid = \"{}\"\nhost = \"{name}\"\npower = \"stopped\"\nmemory_mib = 1024\n",
+                vm.uuid.as_u128(),
+                vm.uuid
+            );
+        }
+        let config = Config {
+            name: name.to_owned(),
+            source: Source::Text(file),
+            behaviour: Some(behaviour(false)),
+            effect_log: None,
         };
-        let state = State { machines: vms.iter().map(machine).collect(), ..State::default() };
-        Arc::new(Metal { name: name.to_owned(), host, rng, schema, state: Mutex::new(state) })
+        let ids = Arc::clone(&rng) as Arc<dyn Ids>;
+        Ok(Arc::new(Metal {
+            name: name.to_owned(),
+            host: ObjectId::derived(Kind::Host, &[name, name]),
+            world: World::open(config, &schema, &clock, &ids)?,
+            sim: Mutex::default(),
+            rng,
+            schema,
+            watch,
+            flaw,
+            unreachable: AtomicU64::new(0),
+            seen: Mutex::default(),
+        }))
     }
 
-    /// How often things go wrong, in thousandths: unreachable, a lost request, a lost answer, a lost event, a plain no.
-    pub fn set_faults(&self, faults: [u64; 5]) {
-        self.state.lock().faults = faults;
+    /// Things go wrong from now on, or no longer.
+    pub fn set_trouble(&self, trouble: bool) {
+        self.world.behave(behaviour(trouble));
+        self.unreachable.store(if trouble { 20 } else { 0 }, Ordering::Relaxed);
+    }
+
+    /// The agent that is attached loses sight of it, or finds it again.
+    pub fn set_away(&self, away: bool) {
+        let sim = self.sim.lock().clone();
+        if let Some(sim) = sim {
+            sim.set_away(away);
+        }
     }
 
     /// Everything it ever did.
     pub fn log(&self) -> Vec<Effect> {
-        self.state.lock().log.clone()
+        self.world.effects()
     }
 
     /// What is true of a VM.
     pub fn machine(&self, id: ObjectId) -> Option<Machine> {
-        self.state.lock().machines.get(&id).cloned()
+        let record = self.world.record(id)?;
+        let field = |name: &str| self.schema.slot(Kind::Vm, name).map(|slot| record.get(slot).clone());
+        let text = |name: &str| field(name).and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
+        Some(Machine {
+            name: text("name"),
+            description: text("description"),
+            memory: field("memory_bytes").and_then(|v| v.as_int()).unwrap_or(0),
+            on: field("power_state").and_then(|v| v.as_int()) == Some(i64::from(PowerState::Running as i32)),
+        })
     }
 
     /// Somebody renames a VM behind everybody's back.
     pub fn meddle(&self, id: ObjectId, name: &str) {
-        if let Some(machine) = self.state.lock().machines.get_mut(&id) {
-            machine.name = name.to_owned();
+        let args = vec![(Arc::from("name"), Value::from(name))];
+        let is = StepKind::Idempotent;
+        let call = NativeCall { call: Arc::from("RenameVm"), args, is, undo: None, script: None };
+        if let Err(refusal) = self.world.by_hand(id, &call) {
+            self.watch.broken(format!("{id} cannot be renamed by hand: {refusal}"));
         }
-        self.tell(id);
+        let mut seen = self.seen.lock();
+        seen.names.entry(id).or_default().push((Instant::now(), name.to_owned()));
     }
 
-    fn fails(&self, which: usize) -> bool {
-        let of = self.state.lock().faults.get(which).copied().unwrap_or(0);
-        self.rng.chance(of)
-    }
-
-    /// The effect of a call.
-    fn act(&self, call: &NativeCall) -> Result<ObjectId, TargetError> {
-        let vm = machine_of(call).ok_or_else(|| no("which VM?"))?;
-        let mut state = self.state.lock();
-        let token = text(call, "token").unwrap_or_default();
-        let there = state.machines.contains_key(&vm);
-        match (&*call.call, state.machines.get_mut(&vm)) {
-            ("Create", Some(_)) => return Err(no("there is such a VM already")),
-            ("Create", None) => {
-                let machine =
-                    Machine { name: token.clone(), description: String::new(), memory: 1 << 30, on: false };
-                state.machines.insert(vm, machine);
-            }
-            (_, None) => return Err(no("there is no such VM")),
-            ("Destroy", Some(machine)) if machine.on => return Err(no("it has power")),
-            ("Destroy", Some(_)) => drop(state.machines.remove(&vm)),
-            ("PowerOn", Some(machine)) if machine.on => return Err(no("it runs")),
-            ("PowerOn", Some(machine)) => machine.on = true,
-            ("PowerOff", Some(machine)) if !machine.on => return Err(no("it does not run")),
-            ("PowerOff", Some(machine)) => machine.on = false,
-            ("Reset", Some(machine)) if !machine.on => return Err(no("it does not run")),
-            ("Reset", Some(_)) => {}
-            ("Resize", Some(machine)) => machine.memory = number(call, "bytes").unwrap_or(machine.memory),
-            ("Describe", Some(machine)) => machine.description = token.clone(),
-            ("Rename", Some(machine)) => machine.name = token.clone(),
-            (other, Some(_)) => return Err(TargetError::Unsupported(other.to_owned())),
-        }
-        debug_assert!(there || &*call.call == "Create");
-        tracing::debug!(metal = %self.name, call = %call.call, %vm, token, "an effect");
-        state.log.push(Effect { call: call.call.to_string(), vm, token });
-        Ok(vm)
-    }
-
-    /// Whether a VM is as a call would make it.
-    fn is_so(&self, call: &NativeCall) -> Option<bool> {
-        let machine = self.machine(machine_of(call)?);
-        match &*call.call {
-            "Resize" => Some(machine?.memory == number(call, "bytes")?),
-            "Describe" => Some(machine?.description == text(call, "token")?),
-            "Rename" => Some(machine?.name == text(call, "token")?),
-            "Create" => Some(machine.is_some()),
-            "Destroy" => Some(machine.is_none()),
-            _ => None,
-        }
-    }
-
-    /// The facts of an object; `None`: it is not there.
-    fn record(&self, id: ObjectId) -> Option<Record> {
-        if id == self.host {
-            let host = Draft::new(&self.schema, Kind::Host)
-                .with("name", self.name.clone())
-                .with("memory_bytes", 64_i64 << 30)
-                .with("connection", Connection::Connected as i32);
-            return Some(host.done());
-        }
-        let machine = self.machine(id)?;
-        let power = if machine.on { PowerState::Running } else { PowerState::Stopped };
-        let vm = Draft::new(&self.schema, Kind::Vm)
-            .with("name", machine.name)
-            .with("description", machine.description)
-            .with("memory_bytes", machine.memory)
-            .with("host_id", self.host)
-            .with("power_state", power as i32);
-        Some(vm.done())
-    }
-
-    fn put(&self, id: ObjectId) -> Put {
-        self.record(id).map_or(Put::Remove(id), |record| Put::Whole(id, record))
-    }
-
-    /// Tells the agent that listens.
-    fn tell(&self, id: ObjectId) {
-        let lost = self.fails(3);
-        let listeners = {
-            let mut state = self.state.lock();
-            state.listeners.retain(|(life, _)| !life.is_over());
-            state.listeners.clone()
+    /// Notes a call, and whether what it relies on was so when the lane looked.
+    fn note(&self, call: &NativeCall) {
+        self.watch.tell(|| format!("{} is asked to {} {:?}", self.name, call.call, call.args));
+        let (Some(vm), Some(relied)) =
+            (arg(call, "vm").and_then(Value::as_ref_id), text(call, "change_version"))
+        else {
+            return;
         };
-        for (_, inventory) in listeners.iter().filter(|_| !lost) {
-            inventory.apply(vec![self.put(id)]);
+        let mut seen = self.seen.lock();
+        let now = Instant::now();
+        let Some(described) = text(call, "description") else {
+            seen.first.entry(relied.to_owned()).or_insert(now);
+            return;
+        };
+        let looked = seen.first.get(described).copied().unwrap_or(now);
+        let Some(names) = seen.names.get(&vm) else { return };
+        // A name was so until the next one was given.
+        let Some(at) = names.iter().rposition(|(_, name)| *name == *relied) else {
+            if let Some((first, _)) = names.first()
+                && *first + FRESH < looked
+            {
+                self.watch.broken(format!(
+                    "`{described}` relies on the name `{relied}`, which was given up before"
+                ));
+            }
+            return;
+        };
+        if let Some((until, _)) = names.get(at + 1)
+            && *until + FRESH < looked
+        {
+            self.watch.broken(format!(
+                "`{described}` relies on the name `{relied}`, which was given up {:?} before",
+                looked - *until
+            ));
         }
     }
 
     /// Gives an agent everything, and tells it what changes.
     pub fn connect(self: &Arc<Self>, life: &Arc<Life>, inventory: &Arc<Inventory>) -> Arc<Bridge> {
-        let all: Vec<ObjectId> = self.state.lock().machines.keys().copied().chain([self.host]).collect();
-        inventory.apply(all.into_iter().map(|id| self.put(id)).collect());
-        self.state.lock().listeners.push((Arc::clone(life), Arc::clone(inventory)));
+        let sim = sim::attach(&self.name, Arc::clone(&self.world), inventory);
+        *self.sim.lock() = Some(Arc::clone(&sim));
         Arc::new(Bridge {
             metal: Arc::clone(self),
             life: Arc::clone(life),
-            inventory: Arc::downgrade(inventory),
+            sim,
+            inventory: Arc::clone(inventory),
         })
     }
 }
 
-/// An agent's driver of a paper hypervisor.
+/// An agent's driver of a hypervisor.
 pub struct Bridge {
     metal: Arc<Metal>,
     life: Arc<Life>,
-    inventory: Weak<Inventory>,
+    sim: Arc<Sim>,
+    inventory: Arc<Inventory>,
 }
 
 impl fmt::Debug for Bridge {
@@ -238,10 +256,44 @@ impl fmt::Debug for Bridge {
     }
 }
 
+impl Bridge {
+    fn reachable(&self) -> Result<(), TargetError> {
+        if self.metal.rng.chance(self.metal.unreachable.load(Ordering::Relaxed)) {
+            return Err(TargetError::Unreachable("the wire to the hypervisor is cut".to_owned()));
+        }
+        Ok(())
+    }
+
+    async fn call(
+        &self,
+        object: ObjectId,
+        call: &NativeCall,
+        deadline: Instant,
+        progress: &Progress,
+    ) -> Result<Value, TargetError> {
+        self.metal.note(call);
+        let (sender, answer) = oneshot::channel();
+        let (sim, rng) = (Arc::clone(&self.sim), Arc::clone(&self.metal.rng));
+        let (call, progress) = (call.clone(), Arc::clone(progress));
+        // It goes on when who asked dies.
+        tokio::spawn(async move {
+            let done = sim.perform(object, &call, deadline, progress).await;
+            sleep(rng.ms(0, 100)).await;
+            // Who asked may have died.
+            drop(sender.send(done));
+        });
+        tokio::select! {
+            biased;
+            answer = answer => answer.unwrap_or_else(|_| Err(TargetError::Lost("the wire was cut".to_owned()))),
+            () = sleep_until(deadline) => Err(TargetError::TimedOut),
+        }
+    }
+}
+
 #[async_trait]
 impl Target for Bridge {
     fn protocol(&self) -> &str {
-        "paper"
+        PROTOCOL
     }
 
     fn name(&self) -> &str {
@@ -249,72 +301,50 @@ impl Target for Bridge {
     }
 
     fn holds(&self, id: ObjectId) -> bool {
-        id == self.metal.host || self.metal.machine(id).is_some()
+        self.sim.holds(id)
     }
 
     async fn perform(
         &self,
-        _object: ObjectId,
+        object: ObjectId,
         call: &NativeCall,
         deadline: Instant,
-        _progress: Progress,
+        progress: Progress,
     ) -> Result<Value, TargetError> {
         self.life.alive().await;
-        let metal = Arc::clone(&self.metal);
-        if metal.fails(0) {
-            return Err(TargetError::Unreachable("the paper hypervisor is away".to_owned()));
+        self.reachable()?;
+        if self.metal.flaw == Some(Flaw::DropsUndo) && text(call, "change_version") == Some("undo") {
+            return Ok(Value::Absent);
         }
-        if metal.fails(4) {
-            return Err(no("it does not feel like it"));
+        let mut answer = self.call(object, call, deadline, &progress).await;
+        if self.metal.flaw == Some(Flaw::Resends) && answer.as_ref().is_err_and(TargetError::is_ambiguous) {
+            answer = self.call(object, call, deadline, &progress).await;
         }
-        tracing::debug!(call = %call.call, metal = metal.name, "called");
-        let (sender, answer) = oneshot::channel();
-        let (call, lost_request, lost_answer) = (call.clone(), metal.fails(1), metal.fails(2));
-        // It goes on when who asked dies.
-        tokio::spawn(async move {
-            sleep(metal.rng.ms(0, 200)).await;
-            if lost_request {
-                drop(sender);
-                return;
-            }
-            let done = metal.act(&call);
-            if let Ok(vm) = &done {
-                metal.tell(*vm);
-            }
-            sleep(metal.rng.ms(0, 100)).await;
-            if !lost_answer {
-                // Who asked may have died.
-                drop(sender.send(done));
-            }
-        });
-        let answer = tokio::select! {
-            biased;
-            answer = answer => answer.unwrap_or_else(|_| Err(TargetError::Lost("the paper link was cut".to_owned()))),
-            () = sleep_until(deadline) => Err(TargetError::TimedOut),
-        };
         self.life.alive().await;
-        answer.map(|_| Value::Absent)
+        answer
     }
 
-    async fn reread(&self, id: ObjectId, _deadline: Instant) -> Result<Revision, TargetError> {
+    async fn reread(&self, id: ObjectId, deadline: Instant) -> Result<Revision, TargetError> {
         self.life.alive().await;
-        sleep(self.metal.rng.ms(0, 10)).await;
-        if self.metal.fails(0) {
-            return Err(TargetError::Unreachable("the paper hypervisor is away".to_owned()));
+        self.reachable()?;
+        if self.metal.flaw == Some(Flaw::DoesNotLook) && self.metal.rng.chance(500) {
+            return Ok(self.inventory.revision());
         }
+        let read = self.sim.reread(id, deadline).await;
         self.life.alive().await;
-        let Some(inventory) = self.inventory.upgrade() else { return pending().await };
-        Ok(inventory.apply(vec![self.metal.put(id)]))
+        read
     }
 
     async fn effective(
         &self,
-        _object: ObjectId,
+        object: ObjectId,
         call: &NativeCall,
-        _deadline: Instant,
+        deadline: Instant,
     ) -> Result<Option<bool>, TargetError> {
         self.life.alive().await;
-        tracing::debug!(call = %call.call, so = ?self.metal.is_so(call), "looked at");
-        Ok(self.metal.is_so(call))
+        let so = self.sim.effective(object, call, deadline).await;
+        tracing::debug!(call = %call.call, ?so, "looked at");
+        self.life.alive().await;
+        so
     }
 }

@@ -4,32 +4,34 @@
 //! ask ─▶ nobody there: Away │ lost │ late │ twice ─▶ the receiver of that moment, if it still lives ─▶ its answer: lost │ late
 //! ```
 
-use crate::{life::Life, rng::Rng};
+use crate::{authority::Numbers, check::Watch, flaw::Flaw, life::Life, rng::Rng, world::AGENTS};
 use async_trait::async_trait;
 use bytes::Bytes;
 use engine::{AgentError, Agents, Engine, unwrap_reply};
 use inventory::Inventory;
-use link::{Link, LinkError, Router, Verb};
+use link::{Joined, LinkError, Router, Verb};
 use parking_lot::Mutex;
+use prost::Message;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
-use tokio::time::{sleep, timeout};
-use union::Schema;
+use tokio::time::{Instant, sleep, timeout};
+use union::{Ids, Schema, pb};
+
+/// How long an agent may take to note that another engine has welcomed it.
+const NOTED: Duration = Duration::from_millis(100);
 
 /// An agent that is up.
 #[derive(Clone, Debug)]
 pub struct AgentUp {
     /// Its life.
     pub life: Arc<Life>,
-    /// Its door.
-    pub link: Arc<Link>,
+    /// Its side of the link: its door, its sessions, its journal.
+    pub joined: Arc<Joined>,
     /// Its facts.
     pub facts: Arc<Inventory>,
     /// What its fronts send commands to.
     pub router: Arc<Router>,
     /// Its lanes.
     pub owner: Arc<lane::Owner>,
-    /// Its journal.
-    pub journal: Arc<link::Journal>,
 }
 
 /// An engine that is up.
@@ -39,6 +41,10 @@ pub struct EngineUp {
     pub life: Arc<Life>,
     /// Itself.
     pub engine: Arc<Engine>,
+    /// Who may do what.
+    pub authority: Arc<guard::Authority>,
+    /// Its id map.
+    pub numbers: Arc<Numbers>,
     /// Its replica of the facts.
     pub facts: Arc<Inventory>,
 }
@@ -48,6 +54,12 @@ struct State {
     engine: Option<EngineUp>,
     agents: BTreeMap<String, AgentUp>,
     parted: Vec<String>,
+    /// When an agent was parted from the engine last, or joined again.
+    parting: BTreeMap<String, Instant>,
+    /// Since when everybody is up and nobody is parted.
+    calm: Option<Instant>,
+    /// By agent, the highest epoch of an engine that has welcomed it in this life, and when.
+    welcomed: BTreeMap<String, (u64, Instant)>,
     /// In thousandths: a lost request, a lost answer, a doubled request.
     faults: [u64; 3],
 }
@@ -57,6 +69,8 @@ struct State {
 pub struct Net {
     rng: Arc<Rng>,
     schema: Arc<Schema>,
+    watch: Arc<Watch>,
+    flaw: Option<Flaw>,
     state: Mutex<State>,
 }
 
@@ -72,8 +86,25 @@ struct Way {
 
 impl Net {
     /// A network without anybody.
-    pub fn new(schema: Arc<Schema>, rng: Arc<Rng>) -> Arc<Net> {
-        Arc::new(Net { rng, schema, state: Mutex::default() })
+    pub fn new(schema: Arc<Schema>, rng: Arc<Rng>, watch: Arc<Watch>, flaw: Option<Flaw>) -> Arc<Net> {
+        Arc::new(Net { rng, schema, watch, flaw, state: Mutex::default() })
+    }
+
+    /// Whether everybody has been up, and nobody parted, for so long.
+    pub fn is_calm(&self, long: Duration) -> bool {
+        self.state.lock().calm.is_some_and(|since| since.elapsed() >= long)
+    }
+
+    /// Whether an agent and the engine have been parted since then.
+    pub fn was_parted(&self, agent: &str, since: Instant) -> bool {
+        self.state.lock().parting.get(agent).is_some_and(|at| *at >= since)
+    }
+
+    /// Somebody is no longer up or reachable, or is again.
+    pub fn stir(&self) {
+        let all = self.engine().is_some() && AGENTS.iter().all(|name| self.agent(name).is_some());
+        let mut state = self.state.lock();
+        state.calm = (all && state.parted.is_empty()).then(Instant::now);
     }
 
     /// How often things go wrong, in thousandths: a lost request, a lost answer, a doubled request.
@@ -88,6 +119,9 @@ impl Net {
         if parted {
             state.parted.push(agent.to_owned());
         }
+        state.parting.insert(agent.to_owned(), Instant::now());
+        drop(state);
+        self.stir();
     }
 
     /// Whether an agent and the engine are parted.
@@ -98,11 +132,16 @@ impl Net {
     /// The engine comes up.
     pub fn engine_up(&self, up: EngineUp) {
         self.state.lock().engine = Some(up);
+        self.stir();
     }
 
     /// An agent comes up.
     pub fn agent_up(&self, name: &str, up: AgentUp) {
-        self.state.lock().agents.insert(name.to_owned(), up);
+        let mut state = self.state.lock();
+        state.agents.insert(name.to_owned(), up);
+        state.welcomed.remove(name);
+        drop(state);
+        self.stir();
     }
 
     /// The engine, if it is alive.
@@ -128,12 +167,13 @@ impl Net {
         }
     }
 
-    /// Carries a question to a receiver that lives in `to`. `None`: no answer came within that time.
+    /// Carries a question to a receiver that lives in `to`; it is told whether it comes a second time. `None`: no answer came within that
+    /// time.
     async fn carry<F>(
         &self,
         to: Arc<Life>,
         within: Duration,
-        ask: impl Fn() -> F + Send + Sync + 'static,
+        ask: impl Fn(bool) -> F + Send + Sync + 'static,
     ) -> Option<Bytes>
     where
         F: Future<Output = Bytes> + Send + 'static,
@@ -146,7 +186,7 @@ impl Net {
             tokio::spawn(async move {
                 sleep(out + later).await;
                 if !to.is_over() {
-                    ask().await;
+                    ask(true).await;
                 }
             });
         }
@@ -155,7 +195,7 @@ impl Net {
             if way.lost || to.is_over() {
                 return None;
             }
-            let answer = ask().await;
+            let answer = ask(false).await;
             sleep(way.back).await;
             (!way.unanswered && !to.is_over()).then_some(answer)
         });
@@ -190,13 +230,18 @@ impl link::Engine for ToEngine {
             return Err(LinkError::Away("nobody listens".to_owned()));
         };
         let (engine, agent, verb) = (up.engine, self.agent.clone(), verb.word().into_owned());
-        let ask = move || {
+        self.net.watch.tell(|| format!("{agent} asks the engine to {verb}"));
+        let hello = verb == "hello";
+        let ask = move |_| {
             let (engine, agent, verb, body) =
                 (Arc::clone(&engine), agent.clone(), verb.clone(), body.clone());
             async move { engine.answer(&agent, &verb, body).await }
         };
         let answer = self.net.carry(up.life, within, ask).await;
         self.life.alive().await;
+        if let Some(answer) = answer.as_ref().filter(|_| hello) {
+            self.net.welcomed(&self.agent, answer);
+        }
         answer.ok_or(LinkError::TimedOut)
     }
 }
@@ -217,13 +262,54 @@ impl Agents for ToAgents {
         let Some(up) = self.net.agent(agent).filter(|_| !self.net.is_parted(agent)) else {
             return Err(AgentError::Away);
         };
-        let (link, verb) = (up.link, verb.to_owned());
-        let ask = move || {
-            let (link, verb, body) = (Arc::clone(&link), verb.clone(), body.clone());
-            async move { link.answer(&verb, body).await }
+        let (net, link, agent, verb) =
+            (Arc::clone(&self.net), Arc::clone(&up.joined.link), agent.to_owned(), verb.to_owned());
+        net.watch.tell(|| format!("the engine asks {agent} to {verb}"));
+        let ask = move |again| {
+            let (net, link, agent) = (Arc::clone(&net), Arc::clone(&link), agent.clone());
+            let (verb, body) = (verb.clone(), body.clone());
+            async move {
+                if verb != "perform" {
+                    return link.answer(&verb, body).await;
+                }
+                let (body, past) = net.passing(&agent, body, again);
+                let answer = link.answer(&verb, body).await;
+                if past && unwrap_reply(&answer, &net.schema).is_ok() {
+                    net.watch.broken(format!("{agent} did what an engine of the past had sent"));
+                }
+                answer
+            }
         };
         let answer = self.net.carry(up.life, within, ask).await;
         self.life.alive().await;
         unwrap_reply(&answer.ok_or(AgentError::TimedOut)?, &self.net.schema)
+    }
+}
+
+impl Net {
+    /// An engine welcomes an agent.
+    fn welcomed(&self, agent: &str, answer: &Bytes) {
+        let Ok(welcome) = unwrap_reply(answer, &self.schema) else { return };
+        let epoch = pb::Welcome::decode(&*welcome).map_or(0, |welcome| welcome.engine_epoch);
+        let mut state = self.state.lock();
+        if state.welcomed.get(agent).is_none_or(|(seen, _)| *seen < epoch) {
+            state.welcomed.insert(agent.to_owned(), (epoch, Instant::now()));
+        }
+    }
+
+    /// A plan that arrives at an agent, and whether it is of an engine before the one that has welcomed the agent.
+    fn passing(&self, agent: &str, body: Bytes, again: bool) -> (Bytes, bool) {
+        let Ok(mut perform) = pb::Perform::decode(&*body) else { return (body, false) };
+        let welcomed = self.state.lock().welcomed.get(agent).copied();
+        // It takes a moment until the agent has noted it.
+        let present = welcomed.filter(|(_, at)| at.elapsed() >= NOTED).map_or(0, |(epoch, _)| epoch);
+        let past = perform.engine_epoch < present;
+        match &mut perform.envelope {
+            Some(envelope) if again && self.flaw == Some(Flaw::Renumbers) => {
+                envelope.command_id = self.rng.uuid().to_string();
+            }
+            _ => return (body, past),
+        }
+        (Bytes::from(perform.encode_to_vec()), past)
     }
 }

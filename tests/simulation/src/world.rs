@@ -2,10 +2,13 @@
 
 use crate::{
     agent,
+    authority::{Logins, genesis},
     check::Watch,
-    client, host,
-    life::Life,
-    metal::Metal,
+    client,
+    flaw::Flaw,
+    host,
+    life::{Disk, Life, Mortal},
+    metal::{self, Metal},
     net::Net,
     rng::{Rng, SimClock},
 };
@@ -18,11 +21,13 @@ use std::{
     sync::{Arc, LazyLock, Once, Weak},
     time::Duration,
 };
-use store::{MemoryStore, Store};
+use store::Store;
 use tokio::time::{Instant, sleep, timeout};
-use union::{Clock, Kind, ObjectId};
+use union::{Clock, Ids, Kind, ObjectId};
 use uuid::Uuid;
 
+/// The protocol of the hypervisors, and of the clients.
+pub const PROTOCOL: &str = "sim";
 /// The agents.
 pub const AGENTS: [&str; 2] = ["a", "b"];
 /// The processes that die.
@@ -45,7 +50,7 @@ static BUNDLE: LazyLock<Arc<Bundle>> = LazyLock::new(|| {
     }
 });
 
-/// The mappings of the paper hypervisor.
+/// The mappings of the simulated hypervisors.
 pub fn bundle() -> Arc<Bundle> {
     Arc::clone(&BUNDLE)
 }
@@ -66,6 +71,8 @@ pub struct Report {
     pub commands: usize,
     /// The failpoints at which somebody died.
     pub died: BTreeSet<&'static str>,
+    /// Everything that happened, in order.
+    pub story: Vec<String>,
 }
 
 /// A VM of an agent's hypervisor.
@@ -87,7 +94,10 @@ pub struct World {
     pub metals: Vec<Arc<Metal>>,
     /// Looks on.
     pub watch: Arc<Watch>,
-    stores: Mutex<BTreeMap<&'static str, MemoryStore>>,
+    /// The sessions of before.
+    pub logins: Logins,
+    flaw: Option<Flaw>,
+    disks: Mutex<BTreeMap<&'static str, Disk>>,
     lives: Mutex<BTreeMap<&'static str, Arc<Life>>>,
     peace: Mutex<bool>,
     /// Kills somebody when a point has been reached so often.
@@ -113,27 +123,44 @@ pub fn points() -> Vec<&'static str> {
 }
 
 impl World {
-    fn new(seed: u64) -> Arc<World> {
+    async fn new(seed: u64, flaw: Option<Flaw>) -> Result<Arc<World>, String> {
         let rng = Arc::new(Rng::new(seed));
         let clock: Arc<dyn Clock> = Arc::new(SimClock::new());
+        let watch = Watch::new();
         let schema = Arc::clone(&bundle().schema);
-        let net = Net::new(Arc::clone(&schema), Arc::clone(&rng));
-        let metal = |(at, name): (usize, &&str)| {
+        let net = Net::new(Arc::clone(&schema), Arc::clone(&rng), Arc::clone(&watch), flaw);
+        let mut metals = Vec::new();
+        for (at, name) in AGENTS.iter().enumerate() {
             let vms: Vec<ObjectId> = (1..=VMS).map(|n| vm(at, n)).collect();
-            Metal::new(&format!("metal-{name}"), &vms, Arc::clone(&schema), Arc::clone(&rng))
-        };
-        Arc::new(World {
-            metals: AGENTS.iter().enumerate().map(metal).collect(),
+            let parts = metal::Parts {
+                schema: Arc::clone(&schema),
+                clock: Arc::clone(&clock),
+                rng: Arc::clone(&rng),
+                watch: Arc::clone(&watch),
+                flaw,
+            };
+            metals.push(Metal::new(&format!("metal-{name}"), &vms, parts).map_err(|e| e.to_string())?);
+        }
+        let disk = |name: &&'static str| (*name, Disk::new(flaw == Some(Flaw::ForgetsSync(name))));
+        let disks: BTreeMap<&'static str, Disk> = PROCESSES.iter().map(disk).collect();
+        let engine = disks.get("engine").cloned().unwrap_or_else(|| Disk::new(false));
+        let before = Arc::new(Mortal { life: Life::begin(), disk: engine });
+        let ids = Arc::clone(&rng) as Arc<dyn Ids>;
+        let logins = genesis(before, &clock, &ids, client::CLIENTS).await?;
+        Ok(Arc::new(World {
+            metals,
             rng,
             clock,
             net,
-            watch: Arc::default(),
-            stores: Mutex::new(PROCESSES.iter().map(|name| (*name, MemoryStore::new())).collect()),
+            watch,
+            logins,
+            flaw,
+            disks: Mutex::new(disks),
             lives: Mutex::default(),
             peace: Mutex::new(false),
             fate: Mutex::default(),
             died: Mutex::default(),
-        })
+        }))
     }
 
     /// Whether nothing goes wrong any more.
@@ -173,14 +200,18 @@ impl World {
         if !life.end() {
             return;
         }
-        let mut stores = self.stores.lock();
-        if let Some(store) = stores.get_mut(name) {
-            let next = store.crash(|waiting| {
-                let most = u64::try_from(waiting).unwrap_or(0);
-                usize::try_from(self.rng.below(most + 1)).unwrap_or(0)
-            });
-            *store = next;
+        self.watch.tell(|| format!("{name} dies"));
+        {
+            let mut disks = self.disks.lock();
+            if let Some(disk) = disks.get_mut(name) {
+                let next = disk.crash(|waiting| {
+                    let most = u64::try_from(waiting).unwrap_or(0);
+                    usize::try_from(self.rng.below(most + 1)).unwrap_or(0)
+                });
+                *disk = next;
+            }
         }
+        self.net.stir();
     }
 
     /// Keeps a process up.
@@ -188,33 +219,25 @@ impl World {
         loop {
             let life = Life::begin();
             self.lives.lock().insert(name, Arc::clone(&life));
-            let Some(store) = self.stores.lock().get(name).cloned() else { return };
-            tokio::spawn(Arc::clone(&self).boot(name, Arc::clone(&life), store));
+            let Some(disk) = self.disks.lock().get(name).cloned() else { return };
+            tokio::spawn(Arc::clone(&self).boot(name, Arc::clone(&life), disk));
             life.over().await;
             sleep(self.rng.ms(600, 2_500)).await;
         }
     }
 
-    async fn boot(self: Arc<Self>, name: &'static str, life: Arc<Life>, store: MemoryStore) {
+    async fn boot(self: Arc<Self>, name: &'static str, life: Arc<Life>, disk: Disk) {
         let (net, clock, rng) = (Arc::clone(&self.net), Arc::clone(&self.clock), Arc::clone(&self.rng));
         let started = match AGENTS.iter().position(|agent| *agent == name) {
             None => {
-                let watch = Arc::clone(&self.watch);
-                let parts = host::Parts { life: Arc::clone(&life), store, net, clock, rng, watch };
-                host::start(parts).await.map_err(|error| error.to_string())
+                let (life, watch, flaw) = (Arc::clone(&life), Arc::clone(&self.watch), self.flaw);
+                host::start(host::Parts { life, disk, net, clock, rng, watch, flaw }).await
             }
             Some(at) => {
                 let Some(metal) = self.metals.get(at).cloned() else { return };
-                let parts = agent::Parts {
-                    name: name.to_owned(),
-                    life: Arc::clone(&life),
-                    store,
-                    metal,
-                    net,
-                    clock,
-                    rng,
-                };
-                agent::start(parts).await.map_err(|error| error.to_string())
+                let (life, watch, flaw) = (Arc::clone(&life), Arc::clone(&self.watch), self.flaw);
+                let name = name.to_owned();
+                agent::start(agent::Parts { name, life, disk, metal, net, clock, rng, watch, flaw }).await
             }
         };
         if let Err(error) = started
@@ -227,7 +250,7 @@ impl World {
     /// Things go wrong.
     async fn trouble(&self) {
         for metal in &self.metals {
-            metal.set_faults([20, 20, 30, 100, 50]);
+            metal.set_trouble(true);
         }
         self.net.set_faults([15, 15, 20]);
         if self.rng.chance(700) {
@@ -247,6 +270,13 @@ impl World {
                         self.net.part(agent, true);
                         sleep(self.rng.ms(100, 2_000)).await;
                         self.net.part(agent, false);
+                    }
+                }
+                3 => {
+                    if let Some(metal) = self.rng.pick(&self.metals) {
+                        metal.set_away(true);
+                        sleep(self.rng.ms(50, 800)).await;
+                        metal.set_away(false);
                     }
                 }
                 _ => {}
@@ -277,17 +307,18 @@ impl World {
         *self.peace.lock() = true;
         *self.fate.lock() = None;
         self.net.set_faults([0; 3]);
-        for agent in AGENTS {
+        for agent in AGENTS.iter().filter(|agent| self.net.is_parted(agent)) {
             self.net.part(agent, false);
         }
         for metal in &self.metals {
-            metal.set_faults([0; 5]);
+            metal.set_trouble(false);
+            metal.set_away(false);
         }
     }
 
     /// What survives of a process.
     pub fn store(&self, name: &str) -> Option<Arc<dyn Store>> {
-        self.stores.lock().get(name).map(|store| Arc::new(store.clone()) as Arc<dyn Store>)
+        self.disks.lock().get(name).map(|disk| Arc::new(disk.store.clone()) as Arc<dyn Store>)
     }
 
     /// Whether nothing is under way anywhere.
@@ -305,6 +336,14 @@ impl World {
 /// # Errors
 /// What did not hold.
 pub fn run(seed: u64) -> Result<Report, Failure> {
+    run_with(seed, None)
+}
+
+/// Lives one world in which a part is broken.
+///
+/// # Errors
+/// What did not hold.
+pub fn run_with(seed: u64, flaw: Option<Flaw>) -> Result<Report, Failure> {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {
         union::fail::install(reached);
@@ -313,7 +352,7 @@ pub fn run(seed: u64) -> Result<Report, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.map_err(|error| failure(vec![error.to_string()]))?;
     let result = runtime.block_on(async {
-        let world = World::new(seed);
+        let world = World::new(seed, flaw).await.map_err(|error| failure(vec![error]))?;
         HERE.with(|here| *here.borrow_mut() = Arc::downgrade(&world));
         for name in PROCESSES {
             tokio::spawn(Arc::clone(&world).keep(name));
@@ -351,7 +390,8 @@ pub fn run(seed: u64) -> Result<Report, Failure> {
         };
         what.extend(world.watch.take());
         let died = std::mem::take(&mut *world.died.lock());
-        if what.is_empty() { Ok(Report { commands: count, died }) } else { Err(failure(what)) }
+        let story = world.watch.story();
+        if what.is_empty() { Ok(Report { commands: count, died, story }) } else { Err(failure(what)) }
     });
     HERE.with(|here| *here.borrow_mut() = Weak::new());
     drop(runtime);
