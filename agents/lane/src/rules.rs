@@ -6,7 +6,7 @@ pub use bundle::BundleRules;
 
 use crate::queue::Conflict;
 use inventory::Inventory;
-use union::{Command, Origin, Plan, Record, command::Cause};
+use union::{Command, Origin, Plan, Record, SlotSet, command::Cause};
 
 /// The arriving verb that stands for a wish to cancel the running command.
 pub const CANCEL: &str = "Cancel";
@@ -37,4 +37,9 @@ pub trait Rules: Send + Sync {
         object: &Record,
         around: &Inventory,
     ) -> Option<bool>;
+
+    /// The fields of the command that [`expected`](Rules::expected) compares with the object.
+    fn compared(&self, _protocol: &str, _command: &Command) -> SlotSet {
+        SlotSet::EMPTY
+    }
 }

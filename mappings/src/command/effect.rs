@@ -203,6 +203,11 @@ impl Effect {
         self.programs().fold(SlotSet::EMPTY, |set, p| set.union(p.reads.object))
     }
 
+    /// The slots of the command that are compared with the object to see whether the effect is there.
+    pub fn expected_of(&self) -> SlotSet {
+        self.expect.as_ref().map_or(SlotSet::EMPTY, |expect| expect.reads.command)
+    }
+
     /// The slots of the command that lowering looks at.
     pub(crate) fn looks_at(&self) -> SlotSet {
         self.programs().fold(SlotSet::EMPTY, |set, p| set.union(p.reads.command))

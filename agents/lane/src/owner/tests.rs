@@ -49,9 +49,12 @@ struct State {
     blind: u32,
     aborted: u32,
     rereads: u32,
+    /// Looks do not come back.
+    stuck: bool,
 }
 
 mod planned;
+mod shown;
 
 const RUNNING: i64 = PowerState::Running as i64;
 const STOPPED: i64 = PowerState::Stopped as i64;
@@ -126,9 +129,12 @@ impl Target for Fake {
     }
 
     async fn reread(&self, id: ObjectId, _: Instant) -> Result<Revision, TargetError> {
+        self.state.lock().rereads += 1;
+        while self.state.lock().stuck {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         let power = {
             let mut state = self.state.lock();
-            state.rereads += 1;
             if state.blind > 0 {
                 state.blind -= 1;
                 return Err(TargetError::Unreachable("no route".into()));

@@ -10,8 +10,8 @@
 //!
 //! * the effect table's `expect` holds now, and did not hold of the facts right before the call was sent;
 //! * the plan is one call, so there is no step whose effect the read may have been too early for;
-//! * the command says nothing beside its object, so `expect` is all that is to be seen of it. A change of several fields may be there in
-//!   part, and by somebody else's hand;
+//! * `expect` compares every field that the command sets, so it is all that is to be seen of it. Otherwise a change may be there in part, and
+//!   by somebody else's hand;
 //! * nothing appears or vanishes by the plan;
 //! * no call that was overtaken may still be under way.
 //!
@@ -21,7 +21,7 @@
 
 use super::Work;
 use crate::owner::Subscription;
-use union::{Plan, Value, command::Revision};
+use union::{Plan, Slot, Value, command::Revision};
 
 /// Facts that will show the effect of a command.
 #[derive(Debug)]
@@ -32,8 +32,14 @@ impl Facts {
     pub fn before(work: &Work<'_>, plan: &Plan) -> Option<Facts> {
         let (owner, command) = (work.owner, &*work.run.command);
         let marked = plan.appears.or(plan.vanishes).is_some();
-        let said = |value: &Value| !value.is_absent() && value.as_ref_id() != Some(command.object);
-        if plan.steps.len() != 1 || marked || !plan.own.is_empty() || command.body.slots().iter().any(said) {
+        if plan.steps.len() != 1 || marked || !plan.own.is_empty() {
+            return None;
+        }
+        let compared = owner.rules.compared(work.target.protocol(), command);
+        let unseen = |(slot, value): (u16, &Value)| {
+            !value.is_absent() && value.as_ref_id() != Some(command.object) && !compared.contains(Slot(slot))
+        };
+        if (0..).zip(command.body.slots()).any(unseen) {
             return None;
         }
         let news = owner.news.subscribe(command.object);

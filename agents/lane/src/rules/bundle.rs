@@ -7,7 +7,7 @@ use mapping::{Bundle, NativeRef, Reader};
 use parking_lot::RwLock;
 use std::sync::Arc;
 use union::{
-    Command, Kind, ObjectId, Origin, Plan, Record, Slot,
+    Command, Kind, ObjectId, Origin, Plan, Record, Slot, SlotSet,
     command::{Cause, Code},
 };
 
@@ -105,5 +105,11 @@ impl Rules for BundleRules {
         let bundle = self.bundle();
         let effect = bundle.protocol(protocol)?.effect(&command.verb)?;
         effect.expect(&command.body, object, &Facts(around))
+    }
+
+    fn compared(&self, protocol: &str, command: &Command) -> SlotSet {
+        let bundle = self.bundle();
+        let effect = bundle.protocol(protocol).and_then(|p| p.effect(&command.verb));
+        effect.map_or(SlotSet::EMPTY, |effect| effect.expected_of())
     }
 }

@@ -9,8 +9,8 @@
 
 use inventory::tasks::{Keeper, Kept};
 use parking_lot::Mutex;
-use rustc_hash::FxHashMap;
-use std::sync::Arc;
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::{collections::VecDeque, sync::Arc};
 use store::{
     Batch, Blob, Epoch, Store, StoreError,
     tasks::{self, Task, Tasks as Rows},
@@ -20,6 +20,8 @@ use union::{CommandId, Kind, ObjectId, Schema, codec};
 
 /// Rows written together at most.
 const TOGETHER: usize = 512;
+/// Tasks that are remembered to be there; of an older one the next row is waited for, which is as good.
+const LATELY: usize = 4_096;
 
 /// One task that waits.
 #[derive(Clone, Debug)]
@@ -34,6 +36,9 @@ struct Queue {
     commands: FxHashMap<CommandId, ObjectId>,
     /// What is being written, as often as it is.
     writing: FxHashMap<ObjectId, usize>,
+    /// The tasks that were last written for the first time, oldest first: they are there after a restart, if not as they are now.
+    lately: VecDeque<ObjectId>,
+    there: FxHashSet<ObjectId>,
 }
 
 impl Queue {
@@ -59,6 +64,19 @@ impl Queue {
                 Some(times) if *times > 1 => *times -= 1,
                 _ => drop(self.writing.remove(&id)),
             }
+        }
+    }
+
+    /// What was being written is there.
+    fn is_there(&mut self, id: ObjectId) {
+        if !self.there.insert(id) {
+            return;
+        }
+        self.lately.push_back(id);
+        if self.lately.len() > LATELY
+            && let Some(oldest) = self.lately.pop_front()
+        {
+            self.there.remove(&oldest);
         }
     }
 
@@ -141,49 +159,57 @@ impl TaskKeeper {
     /// # Errors
     /// The store's; what was not written stays queued.
     pub async fn flush(&self) -> Result<(), StoreError> {
-        self.flush_at(false).await
+        while self.flush_at(false).await? {}
+        Ok(())
     }
 
-    /// Writes what is queued together with what is committed next, if that comes within a moment: a command's intent for example.
+    /// Writes what is queued now together with what is committed next, if that comes within a moment: a command's intent for example.
     ///
     /// # Errors
     /// As [`flush`](TaskKeeper::flush).
     pub async fn flush_along(&self) -> Result<(), StoreError> {
-        self.flush_at(true).await
+        self.flush_at(true).await.map(drop)
     }
 
-    async fn flush_at(&self, along: bool) -> Result<(), StoreError> {
-        loop {
-            let taken = self.queue.lock().take(TOGETHER);
-            if taken.is_empty() {
-                return Ok(());
-            }
-            let mut batch = Batch::new();
-            for (id, one) in &taken {
-                match one {
-                    Waiting::Put(task, _) => tasks::stage(&mut batch, task),
-                    Waiting::Forget => tasks::stage_forget(&mut batch, *id),
-                }
-            }
-            let written = match along {
-                true => self.store.commit_along(batch, self.epoch).await,
-                false => self.store.commit(batch, self.epoch).await,
-            };
-            self.queue.lock().written(taken.iter().map(|(id, _)| *id));
-            if let Err(error) = written {
-                let mut queue = self.queue.lock();
-                for (id, one) in taken {
-                    // What came since is newer.
-                    if !queue.waiting.contains_key(&id) {
-                        queue.put(id, one);
-                    }
-                }
-                drop(queue);
-                self.wrote.notify_waiters();
-                return Err(error);
-            }
-            self.wrote.notify_waiters();
+    /// Writes a batch of what is queued; whether there was anything.
+    async fn flush_at(&self, along: bool) -> Result<bool, StoreError> {
+        let taken = self.queue.lock().take(TOGETHER);
+        if taken.is_empty() {
+            return Ok(false);
         }
+        let mut batch = Batch::new();
+        for (id, one) in &taken {
+            match one {
+                Waiting::Put(task, _) => tasks::stage(&mut batch, task),
+                Waiting::Forget => tasks::stage_forget(&mut batch, *id),
+            }
+        }
+        let written = match along {
+            true => self.store.commit_along(batch, self.epoch).await,
+            false => self.store.commit(batch, self.epoch).await,
+        };
+        let mut queue = self.queue.lock();
+        queue.written(taken.iter().map(|(id, _)| *id));
+        if let Err(error) = written {
+            for (id, one) in taken {
+                // What came since is newer.
+                if !queue.waiting.contains_key(&id) {
+                    queue.put(id, one);
+                }
+            }
+            drop(queue);
+            self.wrote.notify_waiters();
+            return Err(error);
+        }
+        for (id, one) in &taken {
+            match one {
+                Waiting::Put(..) => queue.is_there(*id),
+                Waiting::Forget => {}
+            }
+        }
+        drop(queue);
+        self.wrote.notify_waiters();
+        Ok(true)
     }
 
     /// Waits until a task is written, if it is to be, or the store has refused it.
@@ -194,6 +220,9 @@ impl TaskKeeper {
             wrote.as_mut().enable();
             let (waiting, writing) = {
                 let queue = self.queue.lock();
+                if queue.there.contains(&id) {
+                    return;
+                }
                 (queue.waiting.contains_key(&id), queue.writing.contains_key(&id))
             };
             if writing {
