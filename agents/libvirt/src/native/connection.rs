@@ -37,6 +37,8 @@ use wire::xdr::{
 pub const IN_FLIGHT: usize = 5;
 /// Calls that may wait for one of those.
 pub const WAITING: usize = 1024;
+/// Bytes of packets that are written at once, about.
+const TOGETHER: usize = 16 << 10;
 /// Events received and not yet read.
 pub const EVENTS: usize = 4096;
 
@@ -361,16 +363,26 @@ impl Shared {
 
 async fn send(mut stream: WriteHalf<Box<dyn Stream>>, shared: Arc<Shared>, mut queue: mpsc::Receiver<Bytes>) {
     let mut closed = shared.closed.subscribe();
+    let mut together = Vec::new();
     loop {
         let packet = tokio::select! {
             _ = closed.wait_for(Option::is_some) => break,
             packet = queue.recv() => packet,
         };
         let Some(packet) = packet else { break };
-        if let Err(error) = stream.write_all(&packet).await {
+        together.clear();
+        together.extend_from_slice(&packet);
+        // What was asked at the same time travels together.
+        while together.len() < TOGETHER
+            && let Ok(next) = queue.try_recv()
+        {
+            together.extend_from_slice(&next);
+        }
+        if let Err(error) = stream.write_all(&together).await {
             shared.close(&format!("writing failed: {error}"));
             break;
         }
+        together.shrink_to(TOGETHER);
         // A TLS stream keeps what it is not told to send.
         if let Err(error) = stream.flush().await {
             shared.close(&format!("writing failed: {error}"));

@@ -385,7 +385,7 @@ impl Reader {
         if !self.tables.runs(state) {
             self.slow.lock().remove(&vm);
         }
-        let missing = sizes.missing(self, &got.record, &around);
+        let missing = sizes.missing(self, &got.record, &around, whole);
         sizes.ask(self, api, handle, missing).await?;
         let snapshots = snapshots.map(|(documents, current)| {
             let uuid = handle.uuid;

@@ -47,10 +47,16 @@ impl Elsewhere {
         Elsewhere { vm, known, targets, asked: HashSet::new() }
     }
 
-    /// Which disks of a fresh reading have not been asked for.
-    pub fn missing(&self, reader: &Reader, fresh: &Record, around: &Surroundings) -> Vec<String> {
+    /// Which disks of a fresh reading have not been asked for; but for the `whole`, only those of which nothing is known.
+    pub fn missing(
+        &self,
+        reader: &Reader,
+        fresh: &Record,
+        around: &Surroundings,
+        whole: bool,
+    ) -> Vec<String> {
         let mut targets = reader.outside(fresh, around);
-        targets.retain(|target| !self.asked.contains(target));
+        targets.retain(|target| !self.asked.contains(target) && (whole || !self.known.contains_key(target)));
         targets
     }
 
