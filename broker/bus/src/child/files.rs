@@ -133,15 +133,19 @@ impl Files {
         })
     }
 
-    /// The port: as configured, or for 0 the one that was free at the first start.
+    /// The port: as configured, or for 0 the one of the start before, at the first one that is free. Kept for those who know only the
+    /// directory.
     pub(super) fn port(&self, configured: u16) -> Result<u16, ChildError> {
+        let path = self.dir.join(PORT);
         if configured != 0 {
+            if self.saved_port().ok().flatten() != Some(configured) {
+                write_private(&path, format!("{configured}\n").as_bytes())?;
+            }
             return Ok(configured);
         }
         if let Some(port) = self.saved_port()? {
             return Ok(port);
         }
-        let path = self.dir.join(PORT);
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr());
         let port = free.map_err(|error| failed("pick a free port for", &path, &error))?.port();
         write_private(&path, format!("{port}\n").as_bytes())?;
