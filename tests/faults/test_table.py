@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import signal
 import subprocess
@@ -255,6 +257,52 @@ def test_a_full_disk_refuses_changes_and_answers_reads(work):
                 return told
             eventually(refused, "a change is refused when nothing can be kept", 60)
             assert scene.state() == "poweredOn"
+            there = ["nsenter", "--mount", "--target", str(place.broker.process.pid)]
+
+            def stores() -> dict:
+                said = subprocess.run([*there, str(binary), "status", "--config", str(place.broker.config), "--json"],
+                                      capture_output=True, text=True, env=place.broker.environment(), timeout=30)
+                assert said.returncode == 0, said.stderr
+                return json.loads(said.stdout)["stores"]
+            assert any("no room left" in trouble for trouble in stores().values()), stores()
+            # Room again: nobody has to start it anew.
+            fill.unlink()
+            eventually(lambda: not any(stores().values()), "the stores are written again", 60)
+            scene.perform("ReconfigVM_Task", scene.vm, "<spec><annotation>with room</annotation></spec>")
+            assert scene.client.text(scene.vm, "config.annotation") == "with room"
+            log = place.broker.log.read_text(errors="replace")
+            assert "there is room again" in log
         finally:
             place.client.close()
             place.broker.stop()
+
+
+@pytest.mark.parametrize("point", ["engine.intent-durable", "engine.answered", "engine.outcome-durable"])
+def test_a_folder_that_is_being_emptied_goes_with_its_machines_after_a_death(work, point):
+    """Killed with the first of three machines begun, done or recorded: the rest follows after the start, each once."""
+    directory = work / f"emptied-{point}"
+    with runner.Sim(directory / "sim", 10, 1) as sim, Place(directory / "p", runner.sim_process_target(sim.uri, "sim")) as place:
+        client = place.client
+        datacenter = client.refs(("Folder", client.root), "childEntity")[0]
+        scene = Scene(place)
+        root = ("Folder", client.text(datacenter, "vmFolder"))
+        folder = ("Folder", scene.perform("CreateFolder", root, "<name>emptied</name>"))
+        chosen = [facts for _, facts in sorted(client.machines().items()) if facts[2] == "poweredOff"][:3]
+        assert len(chosen) == 3
+        moved = "".join(f'<list type="VirtualMachine">{moref}</list>' for moref, _, _ in chosen)
+        scene.perform("MoveIntoFolder_Task", folder, moved)
+        place.arm(up=point)
+        try:
+            reply = client.call("Destroy_Task", folder)
+            task = ("Task", reply.value())
+        except (http.client.HTTPException, OSError):
+            task = None
+        eventually(lambda: not place.broker.alive(), f"it dies at {point}", 20, pause=0.02)
+        assert place.reached_by("up") == [point]
+        place.revive()
+        if task:
+            assert ended(client, task) == "success", fault_of(client, task)
+        eventually(lambda: folder not in client.refs(root, "childEntity"), "the folder is gone", 60)
+        destroyed = [line[2] for line in lines(sim.effects) if line[1] == "DestroyVm"]
+        assert sorted(destroyed) == sorted(f"vm:{uuid}" for _, uuid, _ in chosen), "each once"
+        assert not {moref for moref, _, _ in chosen} & {facts[0] for facts in client.machines().values()}

@@ -20,6 +20,9 @@ pub trait Facts: Send + Sync + Debug {
     /// Why nothing can be done to an object: several agents have it.
     fn contested(&self, id: ObjectId) -> Option<String>;
 
+    /// Whether an agent is heard and a target of its has given all its facts: what it has not named is not there.
+    fn in_step(&self, agent: &str, target: &str) -> bool;
+
     /// Waits until the replica holds what an agent had at `revision`, or for `within`. Whether it does.
     async fn reached(&self, agent: &str, revision: Revision, within: Duration) -> bool;
 
@@ -63,6 +66,10 @@ impl Facts for Fleet {
 
     fn contested(&self, id: ObjectId) -> Option<String> {
         Fleet::contested(self, id)
+    }
+
+    fn in_step(&self, agent: &str, target: &str) -> bool {
+        self.is_in_step(agent, target)
     }
 
     async fn reached(&self, agent: &str, revision: Revision, within: Duration) -> bool {

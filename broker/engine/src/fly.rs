@@ -298,7 +298,7 @@ impl Engine {
     async fn shown(&self, outcome: &Outcome, landing: &Landing) {
         let Outcome::Done { revision, .. } = outcome else { return };
         let Some(owner) = landing.owner.lock().clone() else { return };
-        if !self.deps.facts.reached(&owner, *revision, self.deps.limits.catch_up).await {
+        if !self.deps.facts.reached(&owner, *revision, self.deps.limits.shown).await {
             tracing::warn!(agent = %owner, "the replica does not show yet what was done");
         }
     }

@@ -24,8 +24,11 @@ pub struct Limits {
     pub question: Duration,
     /// How long after a start a folder that was being emptied waits for the owners of its VMs.
     pub resume: Duration,
-    /// How long a replica is waited for that has not yet what the owner has.
+    /// How long a plan waits for a replica that has not yet what the owner has.
     pub catch_up: Duration,
+    /// How long the end of what is done waits until the replica shows it: an owner that has just come back may need a while to tell all
+    /// it has. Beyond that the end is told all the same, since the owner may be gone for good.
+    pub shown: Duration,
     /// Ids that were asked about and never seen, which are refused from then on.
     pub fenced: usize,
     /// Questions about lost commands that one agent is asked at a time.
@@ -52,6 +55,7 @@ impl Default for Limits {
             question: Duration::from_secs(2),
             resume: Duration::from_secs(300),
             catch_up: Duration::from_secs(1),
+            shown: Duration::from_secs(15),
             fenced: 4_096,
             asking: 256,
             folders: 10_000,

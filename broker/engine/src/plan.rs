@@ -167,10 +167,13 @@ impl Engine {
         if let Some(id) = made
             && self.deps.facts.inventory().record(id).is_some()
         {
-            return Err(Cause::new(
-                Code::Duplicate,
-                format!("{id} is there already; a new VM needs a new id"),
-            ));
+            let mut cause =
+                Cause::new(Code::Duplicate, format!("{id} is there already; a new VM needs a new id"));
+            cause.arguments = vec![
+                (Arc::from("name"), Value::from(id.uuid.to_string())),
+                (Arc::from("object"), Value::Ref(id)),
+            ];
+            return Err(cause);
         }
         let (folder, name, except) = match &*command.verb {
             "CreateVm" => {

@@ -172,6 +172,11 @@ impl Fleet {
         self.inner.book.lock().is_lost(agent)
     }
 
+    /// Whether an agent is heard and a target of its has given all its facts in this life: what it has not named is not there.
+    pub fn is_in_step(&self, agent: &str, target: &str) -> bool {
+        self.inner.book.lock().is_in_step(agent, target)
+    }
+
     /// An agent is no longer part of the installation, by a person's word: what it held is gone.
     pub fn forget(&self, agent: &str) {
         self.inner.book.lock().forget(&self.inner, agent);

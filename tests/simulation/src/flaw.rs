@@ -194,6 +194,10 @@ impl Facts for Hasty {
         self.0.contested(id)
     }
 
+    fn in_step(&self, agent: &str, target: &str) -> bool {
+        self.0.in_step(agent, target)
+    }
+
     async fn reached(&self, _: &str, _: Revision, _: Duration) -> bool {
         true
     }

@@ -32,6 +32,9 @@ use union::{
 };
 use uuid::Uuid;
 
+/// The longest pause between two looks at what an earlier life began.
+const LOOK: Duration = Duration::from_secs(1);
+
 impl Engine {
     /// Removes a folder: its VMs first, each by its own command.
     pub(super) async fn destroy_folder(&self, errand: &Errand<'_>, grant: &Grant) -> Outcome {
@@ -59,7 +62,7 @@ impl Engine {
         }
         let mut also = Batch::new();
         audit::stage(&mut also, &self.audit_of(errand.asked, errand.command, "allowed"));
-        let steps = vms.iter().map(|vm| Step::planned(vm.to_string().into_bytes(), Vec::new())).collect();
+        let steps = vms.iter().map(|vm| self.listed(*vm).step()).collect();
         let entry = Entry { steps, ..Entry::new(errand.intent(self.now_ms())) };
         match self.begin(entry, also, errand.landing).await {
             Ok(None) => {}
@@ -90,13 +93,11 @@ impl Engine {
         let asked = Asked { from: Arc::from(""), command: command.clone(), envelope, digest, grant: None };
         let errand = Errand { asked: &asked, command, landing };
         let until = Instant::now() + self.deps.limits.resume;
-        let listed =
-            entry.steps.iter().filter_map(|step| std::str::from_utf8(&step.call.0).ok()?.parse().ok());
         let mut outcome = None;
-        for vm in listed {
-            let ended = self.destroyed_at_last(&errand, vm, until).await;
+        for listed in entry.steps.iter().filter_map(Listed::of) {
+            let ended = self.destroyed_at_last(&errand, &listed, until).await;
             if !matches!(ended, Outcome::Done { .. }) {
-                outcome = Some(self.stays(&errand, vm, &ended).await);
+                outcome = Some(self.stays(&errand, listed.vm, &ended).await);
                 break;
             }
         }
@@ -109,7 +110,8 @@ impl Engine {
     }
 
     /// What becomes of a VM of a folder whose emptying was interrupted.
-    async fn destroyed_at_last(&self, errand: &Errand<'_>, vm: ObjectId, until: Instant) -> Outcome {
+    async fn destroyed_at_last(&self, errand: &Errand<'_>, listed: &Listed, until: Instant) -> Outcome {
+        let vm = listed.vm;
         let first = of_vm(errand.command.id, vm);
         let mut pause = self.deps.limits.pause.0;
         if let Some(done @ Outcome::Done { .. }) = self.ended(first).await {
@@ -117,7 +119,11 @@ impl Engine {
         }
         let mut arrivals = self.arrivals.subscribe();
         for attempt in 0_u32.. {
-            if !self.tree.is_below(vm, errand.command.object) || self.tree.record(vm).is_none() {
+            let there = self.tree.record(vm).is_some();
+            if there && !self.tree.is_below(vm, errand.command.object) {
+                break;
+            }
+            if !there && self.deps.facts.in_step(&listed.agent, &listed.target) {
                 break;
             }
             let name = format!("{} {attempt}", self.deps.epoch.0);
@@ -125,7 +131,13 @@ impl Engine {
             let left = until.saturating_duration_since(Instant::now());
             let deadline_ms =
                 self.now_ms().saturating_add(i64::try_from(left.as_millis()).unwrap_or(i64::MAX));
-            let outcome = self.destroy_vm(errand, vm, id, deadline_ms, true).await;
+            let outcome = match there {
+                true => self.destroy_vm(errand, vm, id, deadline_ms, true).await,
+                // That it is not among the facts says nothing yet.
+                false => {
+                    refused(Code::Unreachable, format!("{} has not been heard since the start", listed.agent))
+                }
+            };
             let later = matches!(&outcome, Outcome::Refused(cause) if matches!(cause.code, Code::Unreachable | Code::Busy));
             if !later || Instant::now() >= until {
                 return outcome;
@@ -135,9 +147,14 @@ impl Engine {
                 () = sleep(pause) => {}
                 _ = arrivals.changed() => {}
             }
-            pause = (pause * 2).min(self.deps.limits.pause.1);
+            pause = (pause * 2).min(LOOK);
         }
         Outcome::Done { revision: Revision::default(), result: None, already: true }
+    }
+
+    fn listed(&self, vm: ObjectId) -> Listed {
+        let (agent, target) = self.deps.facts.holder(vm).map(|h| (h.agent, h.target)).unwrap_or_default();
+        Listed { vm, agent, target }
     }
 
     /// How a command of an earlier life ended or ends; `None`: there was none.
@@ -160,7 +177,7 @@ impl Engine {
                 Some(mut flight) => drop(flight.outcome.wait_for(Option::is_some).await),
                 None => sleep(pause).await,
             }
-            pause = (pause * 2).min(Duration::from_secs(1));
+            pause = (pause * 2).min(LOOK);
         }
     }
 
@@ -307,6 +324,25 @@ impl Engine {
             }
             Err(cause) => Outcome::Refused(cause),
         }
+    }
+}
+
+/// A VM of a folder that goes away, as the journal lists it.
+struct Listed {
+    vm: ObjectId,
+    agent: Arc<str>,
+    target: Arc<str>,
+}
+
+impl Listed {
+    fn step(&self) -> Step {
+        Step::planned(format!("{}\n{}\n{}", self.vm, self.agent, self.target).into_bytes(), Vec::new())
+    }
+
+    fn of(step: &Step) -> Option<Listed> {
+        let mut words = std::str::from_utf8(&step.call.0).ok()?.split('\n');
+        let vm = words.next()?.parse().ok()?;
+        Some(Listed { vm, agent: words.next()?.into(), target: words.next()?.into() })
     }
 }
 

@@ -67,6 +67,11 @@ impl Book {
         self.agents.get(agent).is_none_or(|agent| agent.lost || !agent.heard)
     }
 
+    pub(super) fn is_in_step(&self, agent: &str, target: &str) -> bool {
+        let heard = self.agents.get(agent).filter(|agent| agent.heard && !agent.lost && !agent.syncing);
+        heard.is_some_and(|agent| agent.in_step.contains(target))
+    }
+
     pub(super) fn reset(&mut self, name: &Arc<str>) {
         let agent = self.agent(name);
         agent.heard = true;
