@@ -1,10 +1,12 @@
 //! A start with 10,000 commands open in the journals: until clients are answered, and until every command has its end.
 //!
 //! ```text
-//! up ─▶ commands of each kind ─▶ stopped ─▶ their journal entries, as of before their outcome, OPEN times under new ids
+//! sim, a process of its own: one VM for each open command
+//! up ─▶ a command of each kind to each VM ─▶ stopped ─▶ their journal entries, as of before their outcome, under new ids
 //!    ─▶ up again: listening ─▶ a client logged in ─▶ the engine's settled, the agent's settled
 //! ```
-//! Local commands are open in the agent's journal; those of the engine in the engine's alone (its owner never heard of them), or in both.
+//! Each lane has one open command, whose effect is there: what a death between a call and its outcome leaves. Local commands are open in the
+//! agent's journal; those of the engine in the engine's alone (its owner never heard of them), or in both.
 //! `HYPERGLOT_BIN` is the program; `OPEN` says how many.
 #![forbid(unsafe_code)]
 #![allow(
@@ -17,13 +19,14 @@
 )]
 
 use benches::{
-    rig::{self, Hyperglot, PASSWORD, Role, USER, ms},
+    rig::{self, Hyperglot, PASSWORD, Role, Sim, USER, ms},
     vim::Vim,
 };
 use futures_util::future::join_all;
 use link::journal::Body;
 use prost::Message;
 use std::{
+    collections::BTreeMap,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -33,10 +36,12 @@ use store::{
     journal::{Entry, Journal, StepState},
     leases::Leases,
 };
-use union::{CommandId, Ids, clock::SystemIds, pb};
+use union::{CommandId, Ids, ObjectId, clock::SystemIds, pb};
 
-/// VMs that the templates are made with.
-const VMS: usize = 100;
+/// Clients that give the commands.
+const CLIENTS: usize = 32;
+/// Rows of a journal in one page.
+const PAGE: usize = 4_096;
 
 /// Which journals have the open commands.
 struct Case {
@@ -56,10 +61,14 @@ const CASES: &[Case] = &[
 fn main() {
     let open: usize = std::env::var("OPEN").map_or(10_000, |text| text.parse().expect("a number"));
     println!("load average at the start: {}", rig::load());
-    println!("`hyperglot up`, 1000 simulated VMs, {open} commands open; since the start of the program");
+    println!(
+        "`hyperglot up`, {open} simulated VMs in a process of their own, {open} commands open; since the start of the program"
+    );
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let sim = Sim::start(open, 100);
+    let targets = format!("[[target]]\nprotocol = \"sim\"\nname = \"sim\"\nuri = \"{}\"\n", sim.uri);
     let seed = rig::place();
-    prepare(seed.path());
+    prepare(seed.path(), &targets, open);
     for case in CASES {
         let place = rig::place();
         let data = place.path().join("data");
@@ -73,7 +82,7 @@ fn main() {
         if case.agent {
             runtime.block_on(fill(&data.join("agent.redb"), case.verb, &ids, agents));
         }
-        let (listens, logged_in, settled) = run(place.path(), case);
+        let (listens, logged_in, settled) = run(place.path(), &targets, case);
         println!(
             "{:48} listening {:>7.0} ms  first login {:>7.0} ms  all settled {}",
             case.label,
@@ -85,32 +94,49 @@ fn main() {
     println!("load average at the end: {}", rig::load());
 }
 
-const TARGETS: &str = "[[target]]\nprotocol = \"sim\"\ngenerate = { vms = 1000, hosts = 10 }\n";
-
-fn up(dir: &Path) -> (Hyperglot, u16) {
+fn up(dir: &Path, targets: &str) -> (Hyperglot, u16) {
     let port = rig::free_port();
-    let role = Role { name: "up", targets: TARGETS, front: Some(("fleet", port)), more: &[] };
+    let role = Role { name: "up", targets, front: Some(("fleet", port)), more: &[] };
     (Hyperglot::start(dir, &role), port)
 }
 
-/// Commands of each kind, ended.
-fn prepare(dir: &Path) {
-    let (mut up, port) = up(dir);
+/// A command of each kind to each VM, ended.
+fn prepare(dir: &Path, targets: &str, vms: usize) {
+    let (mut up, port) = up(dir, targets);
     up.listens(port);
+    let begin = Instant::now();
     let mut vim = Vim::connect(port);
     vim.login(USER, PASSWORD);
-    for (at, (vm, _)) in vim.vms().into_iter().take(VMS).enumerate() {
-        vim.ensure_off(&vm);
-        vim.power(&vm, true);
-        vim.tidy();
-        vim.annotate(&vm, &format!("template {at}"));
-        vim.tidy();
-    }
+    let found = loop {
+        let found = vim.vms();
+        if found.len() == vms {
+            break found;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(120), "{vms} VMs are shown, not {}", found.len());
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    vim.changeable(&found[0].0);
+    std::thread::scope(|scope| {
+        for share in found.chunks(found.len().div_ceil(CLIENTS)) {
+            scope.spawn(move || {
+                let mut vim = Vim::connect(port);
+                vim.login(USER, PASSWORD);
+                for (vm, name) in share {
+                    vim.ensure_off(vm);
+                    vim.power(vm, true);
+                    vim.tidy();
+                    vim.annotate(vm, &format!("template {name}"));
+                    vim.tidy();
+                }
+            });
+        }
+    });
+    println!("prepared in {:.0} s", begin.elapsed().as_secs_f64());
     up.stop();
 }
 
-fn run(dir: &Path, case: &Case) -> (Duration, Duration, Option<Duration>) {
-    let (mut up, port) = up(dir);
+fn run(dir: &Path, targets: &str, case: &Case) -> (Duration, Duration, Option<Duration>) {
+    let (mut up, port) = up(dir, targets);
     let listens = up.listens(port);
     let mut vim = Vim::connect(port);
     vim.login(USER, PASSWORD);
@@ -133,18 +159,28 @@ async fn fill(path: &Path, verb: &str, ids: &[CommandId], body: Clone) {
     let kept: Arc<dyn Store> = file.clone();
     let epoch = Leases::new(Arc::clone(&kept)).get("engine").await.unwrap().expect("the store's epoch").epoch;
     let journal = Journal::new(Arc::clone(&kept));
-    let mut templates = Vec::new();
-    for (row, _) in kept.scan(Table::JournalEnded, Scan::under(&[], 4_096)).await.unwrap() {
-        let id = CommandId(uuid::Uuid::from_slice(&row[8..]).unwrap());
-        let entry = journal.get(id).await.unwrap().unwrap();
-        if entry.intent.verb.starts_with(verb) {
-            templates.push(entry);
+    // The newest of each object: what is there now is its effect.
+    let mut templates: BTreeMap<ObjectId, Entry> = BTreeMap::new();
+    let mut scan = Scan::under(&[], PAGE);
+    loop {
+        let page = kept.scan(Table::JournalEnded, scan.clone()).await.unwrap();
+        for (row, _) in &page {
+            let id = CommandId(uuid::Uuid::from_slice(&row[8..]).unwrap());
+            let entry = journal.get(id).await.unwrap().unwrap();
+            if &*entry.intent.verb == verb {
+                templates.insert(entry.intent.object, entry);
+            }
         }
+        if page.len() < PAGE {
+            break;
+        }
+        scan.beyond = page.last().map(|(row, _)| row.clone());
     }
-    assert!(!templates.is_empty(), "ended {verb} commands in {}", path.display());
+    assert!(templates.len() >= ids.len(), "{} ended {verb} commands in {}", templates.len(), path.display());
+    let templates: Vec<Entry> = templates.into_values().collect();
     for (page, ids) in ids.chunks(512).enumerate() {
         let writes = ids.iter().enumerate().map(|(at, id)| {
-            let mut entry = templates[(page * 512 + at) % templates.len()].clone();
+            let mut entry = templates[page * 512 + at].clone();
             entry.intent.body = body(&entry, *id);
             entry.intent.id = *id;
             entry.settled = None;

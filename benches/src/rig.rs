@@ -109,6 +109,35 @@ pub async fn call(connection: &Connection, procedure: &str, args: Vec<(&str, Xdr
     begin.elapsed()
 }
 
+/// A simulated hypervisor as a process of its own: what was done there is there after a restart of whoever did it.
+pub struct Sim {
+    _child: Running,
+    _dir: TempDir,
+    /// Where it listens.
+    pub uri: String,
+}
+
+impl Sim {
+    /// Starts one.
+    pub fn start(vms: usize, hosts: usize) -> Sim {
+        let dir = tempfile::tempdir_in("/tmp").unwrap();
+        let socket = dir.path().join("sim.sock");
+        let uri = format!("unix:{}", socket.display());
+        let child = Command::new(program())
+            .args(["sim", "--listen", &uri, "--generate", &format!("{vms},{hosts}")])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("hyperglot is built: cargo build --release -p hyperglot");
+        let (child, begin) = (Running(child), Instant::now());
+        while std::os::unix::net::UnixStream::connect(&socket).is_err() {
+            assert!(begin.elapsed() < PATIENCE, "no simulated hypervisor at {uri}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Sim { _child: child, _dir: dir, uri }
+    }
+}
+
 /// What a role is told.
 pub struct Role<'a> {
     /// `up`, `broker` or `agent`.

@@ -27,6 +27,7 @@ use mapping::command::Dependence;
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 use std::{
+    collections::hash_map::Entry,
     sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
@@ -119,7 +120,8 @@ pub struct Router {
     local: Arc<room::Room>,
     /// Where what is taken on runs; `None`: where it is asked.
     home: Option<Handle>,
-    flights: Mutex<FxHashMap<CommandId, Ticket>>,
+    /// Each command that is under way; `None`: it is being taken on.
+    flights: Mutex<FxHashMap<CommandId, Option<Ticket>>>,
     tracker: TaskTracker,
     kept: OnceLock<Arc<TaskKeeper>>,
     journal: OnceLock<Arc<Journal>>,
@@ -201,7 +203,7 @@ impl Router {
     /// the engine does. A command that the lanes are still finding out about is left to them.
     pub fn resume(&self, task: ObjectId, command: CommandId, object: ObjectId, deadline_ms: i64) {
         let (ticket, ending) = Ticket::open(command, Some(task));
-        self.flights.lock().insert(command, ticket);
+        self.flights.lock().insert(command, Some(ticket));
         self.launch(
             flight::Flight { command, object, task: Some(task), deadline_ms, ending, place: None },
             None,
@@ -215,10 +217,23 @@ impl Router {
     }
 
     fn send(&self, command: Command, reply: Reply) -> Result<Ticket, Cause> {
-        let mut flights = self.flights.lock();
-        if let Some(known) = flights.get(&command.id) {
-            return Ok(known.clone());
+        let id = command.id;
+        match self.flights.lock().entry(id) {
+            Entry::Occupied(known) => {
+                let again = || Cause::new(Code::Busy, "the same command is being taken on; ask again");
+                return known.get().clone().ok_or_else(again);
+            }
+            Entry::Vacant(free) => free.insert(None),
+        };
+        let taken = self.take_on(command, reply);
+        if taken.is_err() {
+            self.flights.lock().remove(&id);
         }
+        taken
+    }
+
+    /// Takes a command on, without a lock that others would wait for: who is refused waits for nobody.
+    fn take_on(&self, command: Command, reply: Reply) -> Result<Ticket, Cause> {
         if !self.presence.is_here() {
             return Err(Cause::new(
                 Code::Unreachable,
@@ -241,8 +256,7 @@ impl Router {
         }
         union::fail::point("link.task-created");
         let (ticket, ending): (Ticket, Ending) = Ticket::open(command.id, task);
-        flights.insert(command.id, ticket.clone());
-        drop(flights);
+        self.flights.lock().insert(command.id, Some(ticket.clone()));
         // A session keeps the bundle that it began with.
         let began = &grant.content.bundle;
         let hash = if began.is_empty() { &bundle.hash } else { began };
