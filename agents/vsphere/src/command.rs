@@ -58,7 +58,7 @@ fn lift(call: &Call<'_>, map: &CommandMap) -> Answer<Record> {
         if map.needs_stored() { call.receiver.object().and_then(|id| catalog.record(id)) } else { None };
     let arguments = Arguments { element: call.element, this: Some(&call.this) };
     let stored = stored.as_deref().map(|record| (record, catalog as &dyn Reader));
-    map.lift(&arguments, &Objects(call), stored).map_err(|error| lift_fault(error, &call.this))
+    map.lift(&arguments, &Objects(call), stored).map_err(|error| lift_fault(error, &call.this, call.element))
 }
 
 /// The reference of a task, as an answer. What is told will be there after a restart too.
@@ -146,34 +146,87 @@ fn listed(body: &Record) -> impl Iterator<Item = ObjectId> {
     lists.flat_map(|items| items.iter().filter_map(Value::as_ref_id))
 }
 
+/// A path as clients know it: without the types that rows name in it.
+fn plain(path: &str) -> String {
+    let names = path.split('.').map(|name| name.split_once(':').map_or(name, |(name, _)| name));
+    names.collect::<Vec<_>>().join(".")
+}
+
+/// The change of a device that a path leads into: the path to it, and its position.
+fn change_of(path: &str) -> Option<(&str, i64)> {
+    let (list, rest) = path.split_once("Change[")?;
+    let (index, _) = rest.split_once(']')?;
+    let end = list.len() + "Change[".len() + index.len() + 1;
+    Some((path.get(..end)?, index.parse().ok()?))
+}
+
+/// The text that a path leads to, `spec.deviceChange[0].device.backing.fileName`.
+fn text_at<'r>(call: Element<'r>, path: &str) -> Option<&'r str> {
+    let found = path.split('.').try_fold(call, |element, name| {
+        let (name, index) = name.split_once('[').unwrap_or((name, "0]"));
+        element.children_named(name).nth(index.trim_end_matches(']').parse().ok()?)
+    });
+    found.map(Element::text)
+}
+
+fn wrong_device(property: String, index: i64, why: &str) -> Fault {
+    Fault::new("InvalidDeviceSpec", format!("Invalid configuration for device '{index}'."))
+        .with("property", Field::Text(Arc::from(property)))
+        .with("deviceIndex", Field::Int(index))
+        .about(why)
+}
+
+fn wrong_path(path: &str, property: &str) -> Fault {
+    Fault::new("InvalidDatastorePath", format!("Invalid datastore path '{path}'."))
+        .with("datastorePath", Field::Text(Arc::from(path)))
+        .about(property)
+}
+
 /// The fault of a call that cannot be lifted.
-pub(crate) fn lift_fault(error: LiftError, this: &NativeRef) -> Fault {
+pub(crate) fn lift_fault(error: LiftError, this: &NativeRef, call: Element<'_>) -> Fault {
     match error {
         LiftError::Missing { path } if &*path == "this" => Fault::not_found(this.clone()),
-        LiftError::Missing { path } => Fault::invalid_argument(&path, "it is required"),
-        LiftError::BadValue { path, why } => Fault::invalid_argument(&path, &why),
+        LiftError::Missing { path } => Fault::invalid_argument(&plain(&path), "it is required"),
+        LiftError::BadValue { path, why } => {
+            let path = plain(&path);
+            match (change_of(&path), text_at(call, &path)) {
+                (_, Some(text)) if FILES.iter().any(|field| path.ends_with(field)) => wrong_path(text, &path),
+                (Some((_, index)), _) => wrong_device(path, index, &why),
+                _ => Fault::invalid_argument(&path, &why),
+            }
+        }
         LiftError::NoObject { native, .. } => Fault::not_found(native),
         LiftError::NoName { path, kind: Kind::StoragePool, name } => {
-            Fault::new("InvalidDatastorePath", format!("Invalid datastore path '[{name}]'."))
-                .with("datastorePath", Field::Text(Arc::from(format!("[{name}]"))))
-                .about(&path)
+            wrong_path(&format!("[{name}]"), &plain(&path))
         }
         LiftError::NoName { path, kind, name } => {
-            Fault::invalid_argument(&path, &format!("there is no {kind} `{name}`"))
+            let (path, why) = (plain(&path), format!("there is no {kind} `{name}`"));
+            match change_of(&path) {
+                Some((_, index)) => wrong_device(path, index, &why),
+                None => Fault::invalid_argument(&path, &why),
+            }
         }
         LiftError::NoItem { path, index, key } => {
-            let index = i64::try_from(index).unwrap_or(0);
-            Fault::new("InvalidDeviceSpec", format!("Invalid configuration for device '{index}'."))
-                .with("property", Field::Text(Arc::from(format!("{path}.device.key"))))
-                .with("deviceIndex", Field::Int(index))
-                .about(&format!("there is no device with the key {key}"))
+            let path = plain(&path);
+            let device = change_of(&path).map_or(path.as_str(), |(change, _)| change);
+            let why = format!("there is no device with the key {key}");
+            wrong_device(format!("{device}.device.key"), i64::try_from(index).unwrap_or(0), &why)
         }
         LiftError::NotSupported { path, why } => {
+            let path = plain(&path);
             Fault::new("NotSupported", format!("The operation is not supported on the object: {path}: {why}"))
+        }
+        // What is made has no devices yet that could be changed.
+        LiftError::NoFacts { path } if path.ends_with("Change") || path.contains("Change[") => {
+            let index = change_of(&path).map_or(0, |(_, index)| index);
+            wrong_device(format!("{path}.operation"), index, "there are no devices yet")
         }
         LiftError::NoFacts { .. } => Fault::not_found(this.clone()),
     }
 }
+
+/// The fields that name a file of a datastore.
+const FILES: &[&str] = &[".fileName", ".vmPathName"];
 
 /// A call's arguments, or one structure among them, as lifting reads them.
 struct Arguments<'c, 'r> {

@@ -348,7 +348,7 @@ impl Checker<'_> {
     }
 
     fn call(&mut self, ast: &Ast, name: &str, arguments: &[Ast]) -> Option<Typed> {
-        const CALLS: [&str; 10] = [
+        const CALLS: [&str; 11] = [
             "has",
             "size",
             "sum",
@@ -357,6 +357,7 @@ impl Checker<'_> {
             "native_id",
             "uuid",
             "ends_with",
+            "is_name",
             "below",
             "shown_elsewhere",
         ];
@@ -410,6 +411,7 @@ impl Checker<'_> {
             ("string", Flow::Int | Flow::Long | Flow::Float | Flow::Bool | Flow::Text, false) => {
                 one(Expr::Text(boxed), Flow::Text)
             }
+            ("is_name", Flow::Text, false) => one(Expr::IsName(boxed), Flow::Bool),
             ("lower", Flow::Text, false) => one(Expr::Lower(boxed), Flow::Text),
             ("uuid", Flow::Ref(_), false) => one(Expr::Uuid(boxed), Flow::Text),
             ("native_id", Flow::Ref(_), false) => one(Expr::NativeId(boxed), Flow::Text),

@@ -54,6 +54,10 @@ pub(super) fn truth(expr: &Expr, frame: &Frame<'_>) -> bool {
             (Value::Str(a), Value::Str(b)) => a.ends_with(&**b),
             _ => false,
         },
+        Expr::IsName(a) => match &*eval(a, frame) {
+            Value::Str(name) => is_name(name),
+            _ => false,
+        },
         Expr::ShownElsewhere(sharing, host) => {
             sharing.elsewhere(frame.reader, frame.id, frame.object.get(*host).as_ref_id(), frame.item)
         }
@@ -167,6 +171,7 @@ fn eval<'a>(expr: &'a Expr, frame: &Frame<'a>) -> Val<'a> {
             _ => ABSENT,
         },
         Expr::EndsWith(..)
+        | Expr::IsName(_)
         | Expr::Not(_)
         | Expr::And(..)
         | Expr::Or(..)
@@ -219,4 +224,10 @@ fn arithmetic(op: Arithmetic, a: &Value, b: &Value, frame: &Frame<'_>) -> Val<'s
         (Value::Float(a), Value::Int(b)) => floats(*a, real(*b)),
         _ => ABSENT,
     }
+}
+
+/// What management products and hypervisors all take as the name of something.
+fn is_name(text: &str) -> bool {
+    let wrong = |c: char| c.is_control() || matches!(c, '/' | '\\');
+    (1..=80).contains(&text.chars().count()) && !text.contains(wrong)
 }

@@ -58,6 +58,20 @@ fn compares_ends_paths_and_ids() {
     assert_eq!(value("ends_with(self.name, 'Guest64')", &path("debian11_64Guest")), Value::Bool(false));
     assert_eq!(value("ends_with(self.name, 'Guest')", &path("debian11_64Guest")), Value::Bool(true));
     assert_eq!(value("ends_with(self.name, 'Guest')", &[]), Value::Bool(false));
+    for (name, good) in [
+        ("web 01", true),
+        ("ä%2f", true),
+        ("", false),
+        ("a/b", false),
+        ("a\\b", false),
+        ("a\nb", false),
+        ("\u{85}", false),
+    ] {
+        assert_eq!(value("is_name(self.name)", &path(name)), Value::Bool(good), "{name:?}");
+    }
+    assert_eq!(value("is_name(self.name)", &path(&"ö".repeat(80))), Value::Bool(true));
+    assert_eq!(value("is_name(self.name)", &path(&"ö".repeat(81))), Value::Bool(false));
+    assert_eq!(value("is_name(self.name)", &[]), Value::Bool(false));
     assert_eq!(value("below(self.name, '/pool/')", &path("/pool/iso/a.iso")), Value::str("iso/a.iso"));
     assert_eq!(value("below(self.name, '/pool')", &path("/pool2/a.iso")), Value::Absent);
     assert_eq!(value("below(self.name, '/pool')", &path("/pool/")), Value::Absent);
