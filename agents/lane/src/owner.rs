@@ -40,7 +40,10 @@ use std::{
     sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::Instant,
+};
 use tokio_util::task::TaskTracker;
 use union::{
     Clock, Command, CommandId, ObjectId, Plan,
@@ -114,6 +117,8 @@ pub struct Owner {
     lanes: Mutex<Lanes>,
     tracker: TaskTracker,
     pub(crate) news: News,
+    /// By target, those that may look at it after a restart.
+    looks: Mutex<FxHashMap<Arc<str>, Arc<Semaphore>>>,
 }
 
 impl std::fmt::Debug for Owner {
@@ -135,6 +140,7 @@ impl Owner {
         Arc::new_cyclic(|me| Owner {
             me: Weak::clone(me),
             news,
+            looks: Mutex::default(),
             rules,
             inventory,
             tasks,

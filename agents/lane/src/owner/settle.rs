@@ -9,7 +9,7 @@ use crate::{
 };
 use std::sync::{Arc, Weak};
 use tokio::{
-    sync::watch,
+    sync::{Semaphore, watch},
     time::{Instant, sleep_until},
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -48,6 +48,12 @@ impl Owner {
             }
         }
         tickets
+    }
+
+    /// Who may look at a target at a time.
+    pub(crate) fn looks(&self, target: &Arc<str>, most: usize) -> Arc<Semaphore> {
+        let mut looks = self.looks.lock();
+        Arc::clone(looks.entry(Arc::clone(target)).or_insert_with(|| Arc::new(Semaphore::new(most))))
     }
 
     /// The targets that may know of a command that had begun: the one that was called, else the one that has its object, else all.

@@ -8,6 +8,8 @@
 //!                                                   └─ leaves nothing to look at ─▶ Failed: as a lost answer is
 //! ```
 //!
+//! Ten thousand may look at once after a death: at most [`LOOKS`] of one target do, and the others' time begins when theirs does.
+//!
 //! Nothing is sent again, and nothing that was not yet sent is: the caller has been told since, or is gone, and a power-off run late is worse
 //! than an error.
 
@@ -24,6 +26,9 @@ use union::{
     fail,
 };
 
+/// Looks at one target at a time; more would be waited for longer than a look may take.
+const LOOKS: usize = 128;
+
 pub(super) async fn settle(owner: &Arc<Owner>, run: &Run, unsettled: &Unsettled) -> Outcome {
     let (command, plan) = (&unsettled.command, &unsettled.plan);
     if let Some(task) = run.task {
@@ -37,6 +42,7 @@ pub(super) async fn settle(owner: &Arc<Owner>, run: &Run, unsettled: &Unsettled)
     let (mut pause, longest) = owner.limits.pause;
     let mut missing_since = None;
     let mut told = false;
+    let looks = owner.looks(&unsettled.target, LOOKS);
     let at = unsettled.answered;
     let count = plan.steps.len();
     loop {
@@ -44,6 +50,8 @@ pub(super) async fn settle(owner: &Arc<Owner>, run: &Run, unsettled: &Unsettled)
             return given_up(command);
         }
         let targets = owner.witnesses(unsettled);
+        // Never closed.
+        let turn = looks.acquire().await;
         let until = Instant::now() + owner.limits.settle;
         let sight = Sight { owner, command, plan, targets: &targets };
         let look = match &*targets {
@@ -51,6 +59,7 @@ pub(super) async fn settle(owner: &Arc<Owner>, run: &Run, unsettled: &Unsettled)
             _ if at >= count => sight.refresh(until).await.map_or(Look::Blind, Look::There),
             _ => sight.step_once(at, false, until).await,
         };
+        drop(turn);
         let interrupted = |what: &str| {
             let message = format!("{} was interrupted when the agent stopped: {what}", command.verb);
             Cause::new(Code::TimedOut, message)
