@@ -42,7 +42,8 @@ impl Engine {
         let reborn = async {
             // Never closed.
             while arrivals.changed().await.is_ok() {
-                if asked.is_some() && self.life_of(&holder.agent) != asked {
+                // One that had not come up when it was asked may have died since, before it did.
+                if self.life_of(&holder.agent) != asked {
                     return;
                 }
             }

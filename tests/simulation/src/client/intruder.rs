@@ -36,7 +36,8 @@ pub async fn run(world: Arc<World>, mut history: History) -> History {
     history
 }
 
-/// An agent that asks the engine in another's name, or in another's session, with the grant of one who may only read.
+/// An agent that asks the engine for what only its fronts refuse, in another's name, or in another's session, with the grant of one who may
+/// only read.
 async fn past_the_front(
     world: &World,
     history: &mut History,
@@ -46,11 +47,13 @@ async fn past_the_front(
 ) {
     let Some((name, up)) = front(world) else { return };
     let Some(Some(pass)) = resume(&up, &history.login).await else { return };
-    let session = match world.rng.below(2) {
-        0 => &pass.session,
-        _ => &world.logins.root.session,
+    let admin = Arc::from(ADMIN);
+    let who = match world.rng.below(3) {
+        0 => (&pass.principal, &pass.session),
+        1 => (&admin, &pass.session),
+        _ => (&admin, &world.logins.root.session),
     };
-    let Some(command) = command(world, (&Arc::from(ADMIN), session), verb, object, &fields) else { return };
+    let Some(command) = command(world, who, verb, object, &fields) else { return };
     let submission = pb::Submission {
         envelope: Some(command.to_pb(&bundle().schema, "")),
         grant: Some(pass.now().signed.clone()),
