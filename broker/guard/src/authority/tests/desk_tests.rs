@@ -160,3 +160,38 @@ mod hostile {
         }
     }
 }
+
+#[tokio::test]
+async fn the_directory_is_for_who_may_know() {
+    let bench = Bench::new().await;
+    let authority = &*bench.authority;
+    let (root, eve) = (bench.login("root", "east").await, bench.login("eve", "west").await);
+    let asks = |opened: &Opened, end: &[&str]| {
+        let end = end.iter().map(|id| (*id).to_owned()).collect();
+        pb::DirectoryRequest { session_id: session(opened).to_owned(), end }.encode_to_vec()
+    };
+    let all: pb::Directory = ask(authority, "east", "directory", &asks(&root, &[])).await;
+    let who = |directory: &pb::Directory| {
+        let mut who: Vec<String> = directory.permissions.iter().map(|p| p.who.clone()).collect();
+        who.sort();
+        who
+    };
+    assert!(all.whole);
+    assert_eq!(who(&all), ["eve", "eye", "root"]);
+    assert_eq!(all.sessions.len(), 2);
+    let own: pb::Directory = ask(authority, "west", "directory", &asks(&eve, &[])).await;
+    assert!(!own.whole && own.groups.is_empty());
+    assert_eq!(who(&own), ["eve"]);
+    assert_eq!(own.sessions.iter().map(|s| s.id.as_str()).collect::<Vec<_>>(), [session(&eve)]);
+    // A session that another agent holds is nobody's here, and who may not end others' ends nobody.
+    for (from, body) in [
+        ("west", asks(&root, &[])),
+        ("west", asks(&eve, &[session(&root)])),
+        ("east", asks(&root, &["nonsense"])),
+    ] {
+        assert!(authority.answer(from, "directory", &body).await.unwrap().is_err());
+    }
+    let after: pb::Directory = ask(authority, "east", "directory", &asks(&root, &[session(&eve)])).await;
+    assert_eq!(after.sessions.len(), 1);
+    assert_eq!(*bench.heard.ended.lock(), [session(&eve)]);
+}
