@@ -25,7 +25,6 @@ pub mod listen;
 mod pace;
 mod serve;
 pub mod session;
-pub mod threads;
 pub mod tls;
 
 #[cfg(test)]
@@ -39,5 +38,4 @@ pub use limits::Limits;
 pub use listen::{BindError, Listener};
 pub use serve::Serving;
 pub use session::{Session, Sessions};
-pub use threads::Threads;
 pub use tls::TlsConfig;

@@ -1,6 +1,6 @@
 //! Binding.
 
-use crate::{event::Observer, limits::Limits, serve::Serving, threads::Threads, tls::TlsConfig};
+use crate::{event::Observer, limits::Limits, serve::Serving, tls::TlsConfig};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
@@ -41,7 +41,6 @@ pub struct Listener {
     pub(crate) tls: Option<TlsConfig>,
     pub(crate) limits: Limits,
     pub(crate) observer: Arc<dyn Observer>,
-    pub(crate) threads: Option<Arc<Threads>>,
 }
 
 impl std::fmt::Debug for dyn Observer {
@@ -68,18 +67,12 @@ impl Listener {
         if tls.is_none() {
             tracing::warn!(%addr, "listening without TLS, on loopback only");
         }
-        Ok(Listener { socket, addr, tls, limits, observer: Arc::new(()), threads: None })
+        Ok(Listener { socket, addr, tls, limits, observer: Arc::new(()) })
     }
 
     /// Tells `observer` what happens.
     pub fn observed(mut self, observer: Arc<dyn Observer>) -> Listener {
         self.observer = observer;
-        self
-    }
-
-    /// Serves on these threads instead of those it is started from.
-    pub fn on(mut self, threads: Arc<Threads>) -> Listener {
-        self.threads = Some(threads);
         self
     }
 

@@ -5,7 +5,6 @@ use crate::{
     connection::{self, Shared},
     event::Event,
     listen::Listener,
-    threads::Threads,
 };
 use bytes::Bytes;
 use http::{Request, Response};
@@ -31,7 +30,6 @@ pub struct Serving {
     drain: CancellationToken,
     end: CancellationToken,
     tasks: TaskTracker,
-    _threads: Option<Arc<Threads>>,
 }
 
 impl Serving {
@@ -49,10 +47,7 @@ impl Serving {
             drain: CancellationToken::new(),
             end: CancellationToken::new(),
             tasks: TaskTracker::new(),
-            _threads: listener.threads.clone(),
         };
-        // What is spawned from here on, connections too, is spawned there.
-        let _there = listener.threads.as_ref().map(|threads| threads.handle().enter());
         let shared = Arc::new(Shared {
             limits,
             local: listener.addr,

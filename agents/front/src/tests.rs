@@ -321,19 +321,3 @@ async fn drains_by_force_in_the_end() {
     assert_eq!(rest(&mut stream).await, "");
     assert_eq!(counts.of(Event::Closed), 1);
 }
-
-#[tokio::test]
-async fn serves_on_threads_of_its_own() {
-    let listener = Listener::bind(LOOPBACK, None, Limits::default()).unwrap();
-    let threads = crate::Threads::start().unwrap();
-    let named = |_: Request<Incoming>| async {
-        let name = std::thread::current().name().unwrap_or_default().to_owned();
-        Response::new(Full::new(Bytes::from(name)))
-    };
-    let serving = listener.on(Arc::clone(&threads)).serve(named);
-    drop(threads);
-    let mut stream = connect(&serving).await;
-    send(&mut stream, "/", "").await;
-    assert_eq!(receive(&mut stream).await, (200, "front".to_owned()));
-    assert!(serving.drain(Duration::from_secs(60)).await);
-}

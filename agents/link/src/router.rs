@@ -7,8 +7,7 @@
 //!          engine away? UNREACHABLE │ grant? PERMISSION │ another at the machine? IN_PROGRESS │ too many under way? BUSY
 //!          task ─▶ Submission ─▶ Outcome ─▶ our replica holds its revision ─▶ task and ticket end      (`router/flight.rs`)
 //! ```
-//! What is refused is refused before there is a task, an id or a commit (`router/room.rs`). What is taken on runs in the runtime that the
-//! router was made in, whoever asks from whichever: a listener on threads of its own has none of the work on them.
+//! What is refused is refused before there is a task, an id or a commit (`router/room.rs`).
 
 use crate::{
     engine::{Engine, Service, Verb, ask},
@@ -31,7 +30,6 @@ use std::{
     sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
-use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use union::{
     Clock, Command, CommandId, ObjectId,
@@ -118,8 +116,6 @@ pub struct Router {
     clock: Arc<dyn Clock>,
     room: Arc<room::Room>,
     local: Arc<room::Room>,
-    /// Where what is taken on runs; `None`: where it is asked.
-    home: Option<Handle>,
     /// Each command that is under way; `None`: it is being taken on.
     flights: Mutex<FxHashMap<CommandId, Option<Ticket>>>,
     tracker: TaskTracker,
@@ -150,7 +146,6 @@ impl Router {
             clock,
             room: room::Room::new(limits::IN_FLIGHT),
             local: room::Room::new(limits::LOCAL),
-            home: Handle::try_current().ok(),
             flights: Mutex::default(),
             tracker: TaskTracker::new(),
             kept: OnceLock::new(),
@@ -333,7 +328,6 @@ impl Commands for Router {
     }
 
     fn submit(&self, command: Command, reply: Reply) -> Result<Ticket, Cause> {
-        let _home = self.home.as_ref().map(Handle::enter);
         match (self.route(&command), &self.owner) {
             (Route::Local, Some(owner)) => {
                 self.grants.check(&command, &*self.tree)?;
@@ -352,7 +346,6 @@ impl Commands for Router {
     }
 
     fn cancel(&self, command: CommandId) -> Result<(), Cause> {
-        let _home = self.home.as_ref().map(Handle::enter);
         if !self.flights.lock().contains_key(&command) {
             return match &self.owner {
                 Some(owner) => owner.cancel(command),

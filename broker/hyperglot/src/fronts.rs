@@ -15,7 +15,7 @@ use crate::{
     say,
     status::FrontStatus,
 };
-use ::front::{BindError, Limits, Listener, Threads, ca::Ca, tls::TlsConfig};
+use ::front::{BindError, Limits, Listener, ca::Ca, tls::TlsConfig};
 use ::link::Router;
 use inventory::{IdMap, Inventory, Layout, ObserverGuard, Skeleton, Tasks, View};
 use mapping::{Bundle, Protocol};
@@ -118,8 +118,6 @@ pub struct Fronts {
     ready: AtomicBool,
     /// Fronts open, or other mappings come: one at a time.
     turn: tokio::sync::Mutex<()>,
-    /// Those of all listeners, from the first on.
-    threads: Mutex<Option<Arc<Threads>>>,
 }
 
 impl Fronts {
@@ -200,16 +198,6 @@ impl Fronts {
         while draining.join_next().await.is_some() {}
     }
 
-    fn threads(&self) -> Result<Arc<Threads>, Failure> {
-        let mut threads = self.threads.lock();
-        if let Some(threads) = &*threads {
-            return Ok(Arc::clone(threads));
-        }
-        let started = Threads::start()
-            .map_err(|error| Failure::other(format!("cannot start the threads of the listeners: {error}")))?;
-        Ok(Arc::clone(threads.insert(started)))
-    }
-
     async fn open_one(&self, config: &FrontConfig, layout: Layout, with: &With) -> Result<(), Failure> {
         let _turn = self.turn.lock().await;
         let agent = &with.agent;
@@ -231,7 +219,7 @@ impl Fronts {
         };
         let listener =
             Listener::bind(config.listen, tls, with.limits).map_err(|e| cannot_listen("[[front]]", &e))?;
-        let listener = listener.observed(with.metrics.front(&name)).on(self.threads()?);
+        let listener = listener.observed(with.metrics.front(&name));
         let deps = vsphere::front::Deps {
             bundle: agent.bundle(),
             view,
