@@ -111,11 +111,16 @@ def after(state: State, op: Op) -> list[State]:
 
 
 def losers(history: list[Op], fault: str = "TaskInProgress") -> list[Op]:
-    """Those that were told that another command holds the VM; each must have met one that was not told so."""
+    """Those that were told that another command holds the VM. Each must have met one that was not told so, or one that was under way to
+    that and lost in the end: a chain of them ends at one that held it."""
     lost = [op for op in history if op.fault == fault]
-    for op in lost:
-        if not any(overlap(op, o) and not o.reads and o.fault != fault for o in history):
-            raise NotLinear(f"nobody held the VM when this was refused: {op}")
+    met = [op for op in history if not op.reads and op.fault != fault]
+    left = lost
+    while left:
+        explained = [op for op in left if any(overlap(op, other) for other in met)]
+        if not explained:
+            raise NotLinear(f"nobody held the VM when this was refused: {left[0]}")
+        met, left = explained, [op for op in left if op not in explained]
     return lost
 
 

@@ -96,6 +96,11 @@ def test_the_checker_knows_overlap_lag_and_losers():
         linear.judge([*overtaken, *looked, Op("a", "v", "read", None, 7, 8, seen=State(OFF))], initial)
     with pytest.raises(NotLinear):
         linear.judge([on, replace(busy, invoked=1.5, returned=1.6)], initial)
+    # Refused because of one that was then refused itself, because of one that held it.
+    between = Op("c", "v", "suspend", None, 0.7, 1.6, fault="TaskInProgress")
+    linear.judge([on, between, replace(busy, invoked=1.5, returned=1.6)], initial)
+    with pytest.raises(NotLinear):
+        linear.judge([on, replace(between, invoked=1.2), replace(busy, invoked=1.5, returned=1.6)], initial)
     with pytest.raises(NotLinear):
         linear.judge([replace(on, fault="InvalidPowerState")], initial)
 
