@@ -1,6 +1,5 @@
 //! The simulation: an engine with its authority, two agents with their lanes, stores that crash, a network that loses, and two simulated
-//! hypervisors, in one thread and on paused time. A seed decides who dies when. What it does not decide: in which order several that wait
-//! for one of tokio's watches are woken, so one world in ten or so goes another way when it is lived again.
+//! hypervisors, in one thread and on paused time. A seed decides who dies when, and the same seed is the same world.
 //!
 //! ```text
 //! clients ─▶ Router ─┬─▶ Owner ─▶ Bridge ─▶ sim::World (what is true; an effect log that survives everything)

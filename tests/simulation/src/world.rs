@@ -349,7 +349,11 @@ pub fn run_with(seed: u64, flaw: Option<Flaw>) -> Result<Report, Failure> {
         union::fail::install(reached);
     });
     let failure = |what: Vec<String>| Failure { seed, what };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_time().start_paused(true);
+    // Without it the runtime draws by chance who of several waiters is woken first; `.cargo/config.toml` makes it available.
+    runtime.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes()));
+    let runtime = runtime.build();
     let runtime = runtime.map_err(|error| failure(vec![error.to_string()]))?;
     let result = runtime.block_on(async {
         let world = World::new(seed, flaw).await.map_err(|error| failure(vec![error]))?;

@@ -71,3 +71,19 @@ fn every_world_keeps_its_promises() {
     // A few worlds cannot reach everything.
     assert!(seeds.len() < 1_000 || missed.is_empty(), "nobody died at {missed:?}");
 }
+
+#[test]
+fn the_same_seed_is_the_same_world() {
+    for seed in 1..=20 {
+        let [one, other] =
+            [(); 2].map(|()| simulation::run(seed).unwrap_or_else(|failure| panic!("{failure:?}")));
+        let parted = one.story.iter().zip(&other.story).position(|(one, other)| one != other);
+        if let Some(at) = parted {
+            let around = |story: &[String]| {
+                story.iter().skip(at.saturating_sub(3)).take(6).cloned().collect::<Vec<_>>().join("\n  ")
+            };
+            panic!("seed {seed} went two ways:\n  {}\nand\n  {}", around(&one.story), around(&other.story));
+        }
+        assert_eq!((one.commands, one.story.len()), (other.commands, other.story.len()), "seed {seed}");
+    }
+}
