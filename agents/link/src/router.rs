@@ -7,7 +7,8 @@
 //!          engine away? UNREACHABLE │ grant? PERMISSION │ another at the machine? IN_PROGRESS │ too many under way? BUSY
 //!          task ─▶ Submission ─▶ Outcome ─▶ our replica holds its revision ─▶ task and ticket end      (`router/flight.rs`)
 //! ```
-//! What is refused is refused before there is a task, an id or a commit (`router/room.rs`).
+//! What is refused is refused before there is a task, an id or a commit (`router/room.rs`); while the process is late with its work fewer
+//! commands are taken on (`router/pulse.rs`).
 
 use crate::{
     engine::{Engine, Service, Verb, ask},
@@ -38,6 +39,7 @@ use union::{
 };
 
 mod flight;
+mod pulse;
 mod room;
 #[cfg(test)]
 mod tests;
@@ -116,6 +118,7 @@ pub struct Router {
     clock: Arc<dyn Clock>,
     room: Arc<room::Room>,
     local: Arc<room::Room>,
+    pulse: Arc<pulse::Pulse>,
     /// Each command that is under way; `None`: it is being taken on.
     flights: Mutex<FxHashMap<CommandId, Option<Ticket>>>,
     tracker: TaskTracker,
@@ -133,6 +136,7 @@ impl Router {
     /// A router with nothing under way.
     pub fn new(deps: Deps) -> Arc<Router> {
         let Deps { owner, engine, presence, grants, tree, tasks, replica, bundle, clock } = deps;
+        let (room, local) = (room::Room::new(limits::IN_FLIGHT), room::Room::new(limits::LOCAL));
         Arc::new_cyclic(|me| Router {
             me: Weak::clone(me),
             owner,
@@ -144,8 +148,9 @@ impl Router {
             replica,
             bundle: RwLock::new(bundle),
             clock,
-            room: room::Room::new(limits::IN_FLIGHT),
-            local: room::Room::new(limits::LOCAL),
+            pulse: pulse::Pulse::new([Arc::clone(&room), Arc::clone(&local)]),
+            room,
+            local,
             flights: Mutex::default(),
             tracker: TaskTracker::new(),
             kept: OnceLock::new(),
@@ -238,13 +243,14 @@ impl Router {
         let grant = self.grants.check(&command, &*self.tree)?;
         let bundle = Arc::clone(&self.bundle.read());
         let asked = bundle.protocol(&command.origin.protocol);
-        let place = self.room.enter(&command, |running| {
+        let place = self.room.enter(&command, self.pulse.is_overdue(), |running| {
             match asked.map(|protocol| protocol.conflict(running, &command.verb)) {
                 Some(mapping::Conflict::Refuse { fault }) => Conflict::Refuse(fault),
                 // The lane puts them in order.
                 _ => Conflict::Queue,
             }
         })?;
+        self.pulse.feel();
         let task = (reply == Reply::Task).then(|| self.tasks.create(&command, true));
         if let Some(task) = task {
             self.tasks.begin(task, true);
@@ -332,7 +338,8 @@ impl Commands for Router {
             (Route::Local, Some(owner)) => {
                 self.grants.check(&command, &*self.tree)?;
                 // The lane refuses by itself what it would not let in.
-                let place = self.local.enter(&command, |_| Conflict::Queue)?;
+                let place = self.local.enter(&command, self.pulse.is_overdue(), |_| Conflict::Queue)?;
+                self.pulse.feel();
                 let ticket = owner.submit(command, reply)?;
                 let ended = ticket.clone();
                 self.tracker.spawn(async move {
