@@ -14,7 +14,7 @@ use inventory::{Change, Inventory, Observer, ObserverGuard};
 use link::router::Route;
 use parking_lot::Mutex;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -30,7 +30,7 @@ pub struct Watch {
     began: Instant,
     broken: Arc<Mutex<Vec<String>>>,
     guards: Mutex<Vec<ObserverGuard>>,
-    revoked: Mutex<BTreeMap<String, Instant>>,
+    revoked: Mutex<BTreeSet<String>>,
     story: Mutex<Vec<String>>,
 }
 
@@ -118,12 +118,12 @@ impl Watch {
     /// An administrator was told that a session is revoked.
     pub fn revoked(&self, session: &str) {
         self.tell(|| format!("{session} is revoked"));
-        self.revoked.lock().insert(session.to_owned(), Instant::now());
+        self.revoked.lock().insert(session.to_owned());
     }
 
     /// Whether an administrator was told that a session is revoked.
     pub fn is_revoked(&self, session: &str) -> bool {
-        self.revoked.lock().contains_key(session)
+        self.revoked.lock().contains(session)
     }
 
     /// A client was told that its command has ended: the next read shows it, at the agent that did it, and in the fleet.
@@ -192,9 +192,8 @@ fn sessions(world: &World, all: &[&Asked], what: &mut Vec<String>) {
     for asked in all.iter().filter(late).filter(|asked| asked.end.is_done()) {
         what.push(format!("{} of a session that was revoked was done", asked.command.verb));
     }
-    for (session, at) in world.watch.revoked.lock().iter() {
-        // Who was parted when the engine told it hears of it when it says hello, which it may have no reason to.
-        for name in AGENTS.iter().filter(|name| !world.net.was_parted(name, *at)) {
+    for session in world.watch.revoked.lock().iter() {
+        for name in AGENTS {
             let held =
                 world.net.agent(name).is_some_and(|up| up.joined.grants.passes().find(session).is_some());
             if held {

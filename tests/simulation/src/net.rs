@@ -54,8 +54,6 @@ struct State {
     engine: Option<EngineUp>,
     agents: BTreeMap<String, AgentUp>,
     parted: Vec<String>,
-    /// When an agent was parted from the engine last, or joined again.
-    parting: BTreeMap<String, Instant>,
     /// Since when everybody is up and nobody is parted.
     calm: Option<Instant>,
     /// By agent, the highest epoch of an engine that has welcomed it in this life, and when.
@@ -95,11 +93,6 @@ impl Net {
         self.state.lock().calm.is_some_and(|since| since.elapsed() >= long)
     }
 
-    /// Whether an agent and the engine have been parted since then.
-    pub fn was_parted(&self, agent: &str, since: Instant) -> bool {
-        self.state.lock().parting.get(agent).is_some_and(|at| *at >= since)
-    }
-
     /// Somebody is no longer up or reachable, or is again.
     pub fn stir(&self) {
         let all = self.engine().is_some() && AGENTS.iter().all(|name| self.agent(name).is_some());
@@ -119,7 +112,6 @@ impl Net {
         if parted {
             state.parted.push(agent.to_owned());
         }
-        state.parting.insert(agent.to_owned(), Instant::now());
         drop(state);
         self.stir();
     }

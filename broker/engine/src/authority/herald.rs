@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! authority ─ told, never waits ─▶ queue ─▶ run: gathered by agent ─▶ one message at a time to each, all agents at once
-//!     an agent that is away hears it when it says hello ◀── Away       TimedOut, Busy ──▶ again, until it hears
+//!     Away, TimedOut, Busy ──▶ again, until it hears or is no longer one of the agents that are up
 //! ```
 //!
-//! One agent that is slow holds up nobody else's news. Limits: [`QUEUED`] notices wait, and as many for each agent; one more is logged
+//! An agent whose connection broke for a moment does not say hello again, so it is told when it can be reached; one that starts anew hears all
+//! of it with its hello, and may hear it twice. One agent that is slow holds up nobody else's news. Limits: [`QUEUED`] notices wait, and as many for each agent; one more is logged
 //! and left out. A command of a session that has ended is refused by the engine whatever an agent thinks.
 
 use crate::{AgentError, Agents};
@@ -168,7 +169,7 @@ impl Herald {
         }
     }
 
-    /// In order; one that is slow is asked until it hears, one that is away hears it when it comes. Who was told.
+    /// In order; one that is slow or away is asked until it hears. Who was told.
     async fn tell(&self, agent: String, messages: Vec<(&'static str, Bytes)>) -> String {
         for (verb, body) in messages {
             let mut tries = 0_u32;
@@ -176,7 +177,12 @@ impl Herald {
                 tries += 1;
                 match self.agents.ask(&agent, verb, body.clone(), WITHIN).await {
                     Ok(_) => break,
-                    Err(AgentError::Away) => return agent,
+                    Err(AgentError::Away) => {
+                        if !(self.names)().contains(&agent) {
+                            return agent;
+                        }
+                        tokio::time::sleep(PAUSE).await;
+                    }
                     Err(AgentError::Refused(cause)) if cause.code != Code::Busy => {
                         tracing::error!(agent, verb, %cause, "an agent refuses news of its sessions");
                         return agent;

@@ -235,11 +235,14 @@ async fn agents_are_told_until_they_have_heard() {
     let agents = Arc::new(Recording::default());
     let busy = AgentError::Refused(Cause::new(union::command::Code::Busy, "busy"));
     agents.troubles.lock().insert("east".into(), vec![AgentError::TimedOut, busy]);
-    agents.troubles.lock().insert("north".into(), vec![AgentError::Away]);
+    // A connection that breaks for a moment, and an agent that is gone.
+    agents.troubles.lock().insert("north".into(), vec![AgentError::Away; 3]);
+    agents.troubles.lock().insert("gone".into(), vec![AgentError::Away; 1]);
     let names = || vec!["east".to_owned(), "north".to_owned(), "west".to_owned()];
     let herald = Herald::new(agents.clone(), names);
     herald.granted("west", &grant("a"));
     herald.granted("west", &grant("b"));
+    herald.granted("gone", &grant("a"));
     herald.ended("b");
     let running = tokio::spawn(Arc::clone(&herald).run());
     tokio::time::sleep(Duration::from_secs(30)).await;
@@ -248,7 +251,9 @@ async fn agents_are_told_until_they_have_heard() {
     let line = |agent: &str, verb: &str, session: &str| {
         (agent.to_owned(), verb.to_owned(), vec![session.to_owned()])
     };
-    assert_eq!(told, [line("east", "revoke", "b"), line("west", "grants", "a"), line("west", "revoke", "b")]);
+    let all =
+        [("east", "revoke", "b"), ("north", "revoke", "b"), ("west", "grants", "a"), ("west", "revoke", "b")];
+    assert_eq!(told, all.map(|(agent, verb, session)| line(agent, verb, session)));
     for n in 0..100 {
         let role = "r".repeat(10_000);
         let scopes = vec![pb::Scope { role, ..Default::default() }];
@@ -257,10 +262,10 @@ async fn agents_are_told_until_they_have_heard() {
         herald.granted("west", &large);
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let parts: Vec<usize> = agents.told.lock().drain(3..).map(|(_, _, sessions)| sessions.len()).collect();
+    let parts: Vec<usize> = agents.told.lock().drain(4..).map(|(_, _, sessions)| sessions.len()).collect();
     assert!(parts.len() == 2 && parts.iter().sum::<usize>() == 100, "more than a message holds: {parts:?}");
     herald.ended("c");
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(agents.told.lock().len(), 6);
+    assert_eq!(agents.told.lock().len(), 7);
     running.abort();
 }
