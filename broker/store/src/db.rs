@@ -43,7 +43,7 @@ pub(crate) fn guarded<T>(name: &str, f: impl FnOnce() -> Result<T, StoreError>) 
 }
 
 /// Gives up a database. After a panic in one of its pages its own end panics too.
-fn shut<D>(name: &str, db: D) {
+pub(crate) fn shut<D>(name: &str, db: D) {
     let end = || {
         drop(db);
         Ok(())

@@ -102,6 +102,12 @@ impl Draft {
     }
 }
 
+/// Others wrote the same pairs again and again.
+fn contended(ids: &[ObjectId]) -> IdError {
+    let key = ids.first().map(ObjectId::to_string).unwrap_or_default();
+    StoreError::Conflict { table: Table::IdNative, key }.into()
+}
+
 impl IdMap {
     /// Reads the map of a protocol and view. What does not agree with itself is refused as corrupt.
     pub async fn open(
@@ -323,34 +329,45 @@ impl IdMap {
                 Err(error) => return Err(error.into()),
             }
         }
-        let key = ids.first().map(ObjectId::to_string).unwrap_or_default();
-        Err(StoreError::Conflict { table: Table::IdNative, key }.into())
+        Err(contended(ids))
     }
 
     /// Forgets objects that are long gone, in one commit; how many. Only a numbered id can be: its number is never given out again. A
     /// fixed id stays, and but for tasks, which do not come back, one whose object was not retired.
     pub async fn forget(&self, ids: &[ObjectId], epoch: Epoch) -> Result<usize, IdError> {
         let _turn = self.turn.lock().await;
-        let mut batch = Batch::new();
-        let mut forgotten = Vec::new();
-        for id in ids {
-            let pair = self.maps.read().native.get(id).cloned();
-            let gone = |pair: &Pair| pair.number != 0 && (id.kind == Kind::Task || pair.retired_ms != 0);
-            let Some(pair) = pair.filter(gone) else { continue };
-            let key = self.key(id.to_string().as_bytes());
-            batch.expect(Table::IdNative, &key, Some(&pair.encode())).remove(Table::IdNative, &key);
-            batch.remove(Table::IdUnion, &self.key(pair.native.as_bytes()));
-            forgotten.push((*id, pair.native));
+        for _ in 0..TRIES {
+            let mut batch = Batch::new();
+            let mut forgotten = Vec::new();
+            for id in ids {
+                let pair = self.maps.read().native.get(id).cloned();
+                let gone = |pair: &Pair| pair.number != 0 && (id.kind == Kind::Task || pair.retired_ms != 0);
+                let Some(pair) = pair.filter(gone) else { continue };
+                let key = self.key(id.to_string().as_bytes());
+                batch.expect(Table::IdNative, &key, Some(&pair.encode())).remove(Table::IdNative, &key);
+                batch.remove(Table::IdUnion, &self.key(pair.native.as_bytes()));
+                forgotten.push((*id, pair.native));
+            }
+            if forgotten.is_empty() {
+                return Ok(0);
+            }
+            match self.store.commit(batch, epoch).await {
+                Ok(_) => {
+                    let mut maps = self.maps.write();
+                    for (id, native) in &forgotten {
+                        maps.native.remove(id);
+                        maps.union.remove(native);
+                    }
+                    return Ok(forgotten.len());
+                }
+                Err(StoreError::Conflict { .. }) => {
+                    let fresh = read(&*self.store, &self.scope).await?;
+                    *self.maps.write() = fresh;
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
-        if !forgotten.is_empty() {
-            self.store.commit(batch, epoch).await?;
-        }
-        let mut maps = self.maps.write();
-        for (id, native) in &forgotten {
-            maps.native.remove(id);
-            maps.union.remove(native);
-        }
-        Ok(forgotten.len())
+        Err(contended(ids))
     }
 
     /// Sets numbers aside for an agent: from now on only it gives them out.

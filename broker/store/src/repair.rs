@@ -75,13 +75,14 @@ pub fn repair(from: &dyn Medium, to: Arc<dyn Medium>) -> Result<Repaired, StoreE
     drop(backend);
     let db = look(from)?;
     let mut rows = Rows::new();
-    {
-        let table = guarded(&name, || open_rows(&db).map_err(|e| crate::db::lift(&name, e)))?;
+    let readable = guarded(&name, || open_rows(&db).map_err(|e| crate::db::lift(&name, e))).map(|table| {
         for table_of in Table::ALL {
             read_table(&name, &table, *table_of, &mut rows, &mut report.lost);
         }
-    }
-    drop(db);
+        crate::db::shut(&name, table);
+    });
+    crate::db::shut(&name, db);
+    readable?;
     let commit = number(&rows, COMMIT).unwrap_or(0);
     if let Some(witness) = witness.filter(|w| *w > commit) {
         report.rolled_back = Some((witness, commit));

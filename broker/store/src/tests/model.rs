@@ -15,11 +15,16 @@ use std::{
     sync::Arc,
     task::{Context, Waker},
 };
-use union::ObjectId;
+use union::{Kind, ObjectId};
+use uuid::Uuid;
 
 const E: Epoch = Epoch(1);
 const FORM: &str = "vm-{n}";
 const TASKS: &str = "task-{n}";
+
+fn task(n: usize) -> ObjectId {
+    ObjectId::new(Kind::Task, Uuid::from_u128(n as u128))
+}
 
 /// Asks for something and loses power before the answer.
 fn abandoned<F: Future>(future: F) {
@@ -38,6 +43,8 @@ enum IdOp {
     Away(usize),
     /// The engine, or the agent, gives out two ids of tasks before they are written, and writes them if it gets that far.
     Ahead(bool, bool),
+    /// The engine, or the agent, forgets one of the last tasks; perhaps it loses power meanwhile, and that many commits survive.
+    Forget(bool, usize, Option<usize>),
     /// The agent hands in what it gave out.
     HandIn,
     /// The engine loses power, perhaps within an allocation of which that many commits survive.
@@ -53,6 +60,7 @@ fn id_op() -> impl Strategy<Value = IdOp> {
         2 => (1u64..4).prop_map(IdOp::Lease),
         4 => (20usize..40).prop_map(IdOp::Away),
         2 => any::<(bool, bool)>().prop_map(|(agent, written)| IdOp::Ahead(agent, written)),
+        2 => (any::<bool>(), 0usize..4, proptest::option::of(0usize..2)).prop_map(|(agent, back, lost)| IdOp::Forget(agent, back, lost)),
         1 => Just(IdOp::HandIn),
         2 => (proptest::option::of(0usize..20), 0usize..2).prop_map(|(id, keep)| IdOp::Crash(id, keep)),
         2 => (proptest::option::of(20usize..40), 0usize..2).prop_map(|(id, keep)| IdOp::AgentCrash(id, keep)),
@@ -135,14 +143,34 @@ fn ids(ops: Vec<IdOp>) {
                 for number in range {
                     tasks += 1;
                     let native: Arc<str> = format!("task-{number}").into();
-                    shown.show(vm(tasks), &native);
+                    shown.show(task(tasks), &native);
                     let pair = Pair { native: native.clone(), form: TASKS.into(), number, retired_ms: 0 };
-                    let given = [Given { id: vm(tasks), pair }];
+                    let given = [Given { id: task(tasks), pair }];
                     match written {
                         true => (0..2).for_each(|_| now(map.record(&given, E)).unwrap()),
                         false => abandoned(map.record(&given, E)),
                     }
-                    assert_eq!(map.known(vm(tasks)).as_ref(), Some(&native).filter(|_| written));
+                    assert_eq!(map.known(task(tasks)).as_ref(), Some(&native).filter(|_| written));
+                }
+            }
+            IdOp::Forget(by_agent, back, lost) => {
+                let map = if by_agent { &agent } else { &engine };
+                let id = task(tasks.saturating_sub(back));
+                let Some(native) = map.known(id) else { continue };
+                if let Some(keep) = lost {
+                    abandoned(map.forget(&[id], E));
+                    if by_agent {
+                        agent_store = agent_store.crash(|_| keep);
+                        agent = open(&agent_store, Numbers::Leased);
+                    } else {
+                        engine_store = engine_store.crash(|_| keep);
+                        engine = open(&engine_store, Numbers::Counted);
+                    }
+                    let map = if by_agent { &agent } else { &engine };
+                    assert_eq!(map.known(id).is_some(), map.object(&native).is_some());
+                } else {
+                    assert_eq!(now(map.forget(&[id], E)).unwrap(), 1);
+                    assert_eq!((map.known(id), map.object(&native)), (None, None));
                 }
             }
             IdOp::HandIn => {
