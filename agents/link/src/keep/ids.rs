@@ -33,6 +33,8 @@ use union::{Clock, Kind, ObjectId, pb};
 
 /// Numbers leased at a time.
 pub const BLOCK: u64 = 1_000;
+/// Numbers of tasks set aside at a time.
+const ASIDE: u64 = BLOCK / 4;
 /// Objects that are marked as gone in one commit.
 const TOGETHER: usize = 512;
 
@@ -63,8 +65,11 @@ pub struct Kept {
 /// Ids given out before they are written.
 #[derive(Debug, Default)]
 struct Ahead {
-    /// Numbers set aside, by form.
+    /// Numbers set aside, by form, and those that follow them.
     ranges: FxHashMap<Arc<str>, Range<u64>>,
+    next: FxHashMap<Arc<str>, Range<u64>>,
+    /// Forms of which more numbers are being set aside.
+    asking: FxHashSet<Arc<str>>,
     /// What is being written.
     writing: FxHashMap<ObjectId, Arc<str>>,
     /// Who waits for that.
@@ -167,6 +172,12 @@ impl Kept {
     }
 }
 
+/// Sees something that takes a map's turn to its end, on a thread of its own: those who wait in place for the turn may be all the workers
+/// there are, or hold what all of these wait for, so who has it must not need one.
+fn on_its_own(handle: &Handle, asked: impl Future<Output = ()> + Send + 'static) {
+    handle.spawn_blocking(move || store::wait(asked));
+}
+
 /// An id that may be given out before it is written.
 fn is_quick(id: ObjectId, form: &str) -> bool {
     id.kind == Kind::Task && form.contains("{n}") && !form.contains("{uuid}")
@@ -186,10 +197,15 @@ impl Kept {
             let known = ahead.ranges.get_key_value(*form).map(|(form, _)| Arc::clone(form));
             let form: Arc<str> = known.unwrap_or_else(|| Arc::from(*form));
             let (native, number) = loop {
-                let range = ahead.ranges.entry(Arc::clone(&form)).or_default();
-                let Some(number) = range.next() else {
-                    let reserve = || super::wait(self.map.reserve(&form, BLOCK / 4, self.epoch));
-                    *range = self.refilled(wanted.len(), reserve)?;
+                let Some(number) = ahead.ranges.get_mut(&form).and_then(Iterator::next) else {
+                    let range = match ahead.next.remove(&form) {
+                        Some(next) => next,
+                        None => {
+                            let reserve = || super::wait(self.map.reserve(&form, ASIDE, self.epoch));
+                            self.refilled(wanted.len(), reserve)?
+                        }
+                    };
+                    ahead.ranges.insert(Arc::clone(&form), range);
                     continue;
                 };
                 let native: Arc<str> = Arc::from(form.replace("{n}", &number.to_string()));
@@ -201,11 +217,34 @@ impl Kept {
             natives.push(Arc::clone(&native));
             new.push(Given { id: *id, pair: Pair { native, form, number, retired_ms: 0 } });
         }
+        for given in &new {
+            self.set_aside(handle, &mut ahead, &given.pair.form);
+        }
         drop(ahead);
         if !new.is_empty() {
             self.write(handle, new);
         }
         Ok(natives)
+    }
+
+    /// Has more numbers set aside when few are left, so that nobody waits for them.
+    fn set_aside(&self, handle: &Handle, ahead: &mut Ahead, form: &Arc<str>) {
+        let left = ahead.ranges.get(form).map_or(0, |range| range.end.saturating_sub(range.start));
+        if left > ASIDE / 2 || ahead.next.contains_key(form) || !ahead.asking.insert(Arc::clone(form)) {
+            return;
+        }
+        let (map, ahead, epoch) = (Arc::clone(&self.map), Arc::clone(&self.ahead), self.epoch);
+        let form = Arc::clone(form);
+        on_its_own(handle, async move {
+            let reserved = map.reserve(&form, ASIDE, epoch).await;
+            let mut ahead = ahead.lock();
+            ahead.asking.remove(&form);
+            match reserved {
+                Ok(range) => drop(ahead.next.insert(form, range)),
+                // Who needs one finds out, and says so.
+                Err(why) => tracing::debug!(%form, %why, "no numbers were set aside ahead"),
+            }
+        });
     }
 
     /// Queues pairs for the store now, and sees to it that they get there.
@@ -319,11 +358,13 @@ impl Durable for Kept {
             handle.spawn(async move {
                 tokio::time::sleep(super::GATHER).await;
                 let ids: Vec<ObjectId> = std::mem::take(&mut *gone.lock()).into_iter().collect();
-                for ids in ids.chunks(TOGETHER) {
-                    if let Err(error) = map.retire_all(ids, clock.now_ms(), epoch).await {
-                        tracing::warn!(%error, "that objects are gone was not kept");
+                on_its_own(&Handle::current(), async move {
+                    for ids in ids.chunks(TOGETHER) {
+                        if let Err(error) = map.retire_all(ids, clock.now_ms(), epoch).await {
+                            tracing::warn!(%error, "that objects are gone was not kept");
+                        }
                     }
-                }
+                });
             });
         }
         Ok(())
@@ -347,11 +388,13 @@ impl Durable for Kept {
             handle.spawn(async move {
                 tokio::time::sleep(super::GATHER).await;
                 let ids: Vec<ObjectId> = std::mem::take(&mut *old.lock()).into_iter().collect();
-                for ids in ids.chunks(TOGETHER) {
-                    if let Err(error) = map.forget(ids, epoch).await {
-                        tracing::warn!(%error, "ids of old objects were not forgotten; a later start does it");
+                on_its_own(&Handle::current(), async move {
+                    for ids in ids.chunks(TOGETHER) {
+                        if let Err(error) = map.forget(ids, epoch).await {
+                            tracing::warn!(%error, "ids of old objects were not forgotten; a later start does it");
+                        }
                     }
-                }
+                });
             });
         }
     }
@@ -371,3 +414,6 @@ impl Durable for Kept {
         Some(waits)
     }
 }
+
+#[cfg(test)]
+mod tests;
