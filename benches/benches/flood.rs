@@ -4,10 +4,13 @@
 //! capacity   64 clients, each waits for its command's end                     ▶ commands/s
 //! flood      ten times that, open loop: a request leaves at its time, whether or not others were answered
 //!            ▶ answers by kind; refusals from their time to the answer, p50 and p99; what came of each task that was told
+//! asker      one client more, of the same session, that asks for the same 100 times a second
 //! bystander  a session of its own reads a machine's state every 10 ms, before and meanwhile
 //! ```
-//! One thread writes and reads bare sockets. A request whose connection is still busy waits for one, and its wait counts.
-//! `HYPERGLOT_BIN` is the program; `SECONDS` says how long a flood lasts, `TIMES` how much more than the capacity is offered.
+//! One thread writes and reads bare sockets. A request whose connection is still busy waits for one, and its wait counts. That thread
+//! stands for other machines, so it has the lowest priority (`renice`): what it measures has its own waiting in it, what the asker and the
+//! bystander measure has not. `HYPERGLOT_BIN` is the program; `SECONDS` says how long a flood lasts, `TIMES` how much more than the capacity
+//! is offered, `RATE` offers so many a second instead; `KINDS` and `SHAPES` leave some out (`change,power`, `up,apart`).
 #![forbid(unsafe_code)]
 #![allow(
     clippy::unwrap_used,
@@ -26,6 +29,8 @@ use benches::{
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
+    io::{Read, Write},
+    process::Command,
     rc::Rc,
     sync::{
         Arc,
@@ -45,11 +50,18 @@ const FLIGHT: usize = 64;
 const CONNECTIONS: usize = 384;
 /// How often the bystander reads.
 const EVERY: Duration = Duration::from_millis(10);
+/// How often the asker asks, and how long it waits for an answer.
+const ASKS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(60));
 /// Tasks asked for at a time.
 const PAGE: usize = 200;
 
 fn number(name: &str, usual: usize) -> usize {
     std::env::var(name).ok().map_or(usual, |text| text.parse().expect("a number"))
+}
+
+/// Whether `name` is unset, or has `what` among its words.
+fn wanted(name: &str, what: &str) -> bool {
+    std::env::var(name).ok().is_none_or(|all| all.split(',').any(|one| one == what))
 }
 
 /// What is asked.
@@ -64,7 +76,7 @@ enum Kind {
 fn main() {
     println!("load average at the start: {}", rig::load());
     let seconds = number("SECONDS", 60);
-    {
+    if wanted("SHAPES", "up") {
         let (dir, port) = (rig::place(), rig::free_port());
         let sim = "[[target]]\nprotocol = \"sim\"\ngenerate = { vms = 1000, hosts = 10 }\n";
         let role = Role { name: "up", targets: sim, front: Some(("fleet", port)), more: &[] };
@@ -75,7 +87,7 @@ fn main() {
         println!("resident {} MiB", up.rss_kib() / 1_024);
         up.stop();
     }
-    {
+    if wanted("SHAPES", "apart") {
         let (dirs, port) = ([rig::place(), rig::place()], rig::free_port());
         let role = Role { name: "broker", targets: "", front: Some(("fleet", port)), more: &[] };
         let mut broker = Hyperglot::start(dirs[0].path(), &role);
@@ -118,31 +130,100 @@ fn floods(port: u16, seconds: usize) {
         std::thread::sleep(Duration::from_millis(100));
     };
     vim.changeable(&vms[0]);
-    for (kind, label) in
-        [(Kind::Change, "ReconfigVM_Task annotation"), (Kind::Power, "PowerOnVM_Task and PowerOffVM_Task")]
-    {
+    for (kind, word, label) in [
+        (Kind::Change, "change", "ReconfigVM_Task annotation"),
+        (Kind::Power, "power", "PowerOnVM_Task and PowerOffVM_Task"),
+    ] {
+        if !wanted("KINDS", word) {
+            continue;
+        }
         let capacity = capacity(port, &vms, kind);
-        let rate = capacity * number("TIMES", 10) as f64;
+        let rate = match number("RATE", 0) {
+            0 => capacity * number("TIMES", 10) as f64,
+            rate => rate as f64,
+        };
         let calm = beside(port, &vms[999], || std::thread::sleep(Duration::from_secs(3)));
-        let mut flooded = None;
+        let (mut met, mut asked) = (None, None);
         let meanwhile = beside(port, &vms[999], || {
-            // The last VM is the bystander's.
-            flooded = Some(flood(port, &vms[..999], kind, rate, Duration::from_secs(seconds as u64)));
+            // The last VM is the bystander's, the one before it the asker's.
+            (met, asked) = flooded(port, &vms, kind, rate, Duration::from_secs(seconds as u64));
         });
         println!("{label}: capacity {capacity:.0}/s at {FLIGHT} in flight");
-        flooded.expect("a flood").print(port);
+        met.expect("a flood").print(port);
+        for (what, mut samples) in asked.expect("an asker") {
+            line(&format!("the asker: {what}"), &mut samples);
+        }
         for (label, mut samples) in
             [("a bystander's read, before", calm), ("a bystander's read, meanwhile", meanwhile)]
         {
-            let (p50, p99) = summary(&mut samples);
-            println!(
-                "  {label:40} p50 {:>7.1} ms  p99 {:>7.1} ms  ({} reads)",
-                ms(p50),
-                ms(p99),
-                samples.len()
-            );
+            line(label, &mut samples);
         }
     }
+}
+
+fn line(label: &str, samples: &mut [Duration]) {
+    let (p50, p99) = summary(samples);
+    println!("  {label:40} p50 {:>7.1} ms  p99 {:>7.1} ms  ({} times)", ms(p50), ms(p99), samples.len());
+}
+
+/// A flood, and an asker beside it.
+fn flooded(
+    port: u16,
+    vms: &[String],
+    kind: Kind,
+    rate: f64,
+    lasts: Duration,
+) -> (Option<Met>, Option<Answers>) {
+    let sessions: Vec<String> = (0..4).map(|_| session(port).cookie().to_owned()).collect();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| ask(port, &sessions[0], &vms[998], kind, &stop));
+        let flooding = scope.spawn(|| {
+            step_back();
+            flood(port, &vms[..998], kind, &sessions, rate, lasts)
+        });
+        let met = flooding.join().unwrap();
+        stop.store(true, Ordering::Relaxed);
+        (Some(met), Some(asking.join().unwrap()))
+    })
+}
+
+/// The lowest priority for this thread.
+fn step_back() {
+    let thread = std::fs::read_link("/proc/thread-self").expect("a thread of Linux");
+    let thread = thread.file_name().expect("its number").to_owned();
+    let done = Command::new("renice").args(["-n", "19", "-p"]).arg(thread).output().expect("renice");
+    assert!(done.status.success(), "renice: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// What answers took, by what they were.
+type Answers = BTreeMap<String, Vec<Duration>>;
+
+/// One client that asks for the same as the flood, of a machine of its own.
+fn ask(port: u16, cookie: &str, vm: &str, kind: Kind, stop: &AtomicBool) -> Answers {
+    let (mut answers, mut n) = (Answers::new(), 0);
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).expect("the front listens");
+    stream.set_nodelay(true).expect("a socket");
+    stream.set_read_timeout(Some(ASKS.1)).expect("a socket");
+    let mut buffer = Vec::with_capacity(8 << 10);
+    while !stop.load(Ordering::Relaxed) {
+        let sent = Instant::now();
+        stream.write_all(&request(cookie, vm, kind, n)).expect("the front reads");
+        buffer.clear();
+        let answer = loop {
+            let mut chunk = [0; 4 << 10];
+            let read = stream.read(&mut chunk).expect("the front answers");
+            assert!(read > 0, "the front closed the connection");
+            buffer.extend_from_slice(&chunk[..read]);
+            if let Some(whole) = whole(&buffer) {
+                break whole;
+            }
+        };
+        answers.entry(classify(&answer).0).or_default().push(sent.elapsed());
+        n += 1;
+        std::thread::sleep(ASKS.0.saturating_sub(sent.elapsed()));
+    }
+    answers
 }
 
 /// Commands a second with 64 clients, each of which waits for its command's end.
@@ -273,8 +354,7 @@ fn request(cookie: &str, vm: &str, kind: Kind, n: usize) -> Vec<u8> {
 }
 
 /// Asks `rate` times a second, whether or not it is answered.
-fn flood(port: u16, vms: &[String], kind: Kind, rate: f64, lasts: Duration) -> Met {
-    let sessions: Vec<String> = (0..4).map(|_| session(port).cookie().to_owned()).collect();
+fn flood(port: u16, vms: &[String], kind: Kind, sessions: &[String], rate: f64, lasts: Duration) -> Met {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let met = Rc::new(RefCell::new(Met { offered: rate, ..Met::default() }));
     let next = Rc::new(Cell::new(0_usize));
@@ -333,14 +413,19 @@ async fn answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> String {
     loop {
         let read = stream.read_buf(buffer).await.expect("the front answers");
         assert!(read > 0, "the front closed the connection");
-        let Some(head) = buffer.windows(4).position(|at| at == b"\r\n\r\n") else { continue };
-        let text = std::str::from_utf8(&buffer[..head]).expect("a header");
-        let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
-        let length: usize = length.expect("a length").parse().expect("a number");
-        if buffer.len() >= head + 4 + length {
-            return String::from_utf8(buffer.clone()).expect("text");
+        if let Some(whole) = whole(buffer) {
+            return whole;
         }
     }
+}
+
+/// An answer, when all of it has come.
+fn whole(buffer: &[u8]) -> Option<String> {
+    let head = buffer.windows(4).position(|at| at == b"\r\n\r\n")?;
+    let text = std::str::from_utf8(&buffer[..head]).expect("a header");
+    let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let length: usize = length.expect("a length").parse().expect("a number");
+    (buffer.len() >= head + 4 + length).then(|| String::from_utf8(buffer.to_vec()).expect("text"))
 }
 
 /// What an answer is, and the task that it tells.

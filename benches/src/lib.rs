@@ -14,6 +14,7 @@ pub mod rig;
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::disallowed_methods,
     reason = "a bench that cannot run ends"
 )]
 pub mod vim;
