@@ -8,9 +8,9 @@ pub const IN_FLIGHT: usize = 1_024;
 pub const LOCAL: usize = 4_096;
 /// Commands under way, at the engine or in the own lanes, that are taken on however late the process is with its work. A session alone has
 /// two thirds of them.
-pub const FLOOR: usize = 96;
+pub const FLOOR: usize = 64;
 /// How many more may be under way after each beat that came in time, until it is [`IN_FLIGHT`] and [`LOCAL`] again.
-pub const STEP: usize = 4;
+pub const STEP: usize = 2;
 /// Commands of the engine that an agent answers at a time; one more is answered Busy at once.
 pub const ANSWERED: usize = 1_024;
 /// Other requests of the engine that an agent answers at a time.
@@ -39,7 +39,7 @@ pub const BUNDLE: usize = 32 << 20;
 /// How often it is measured how late the process is with its work, while many commands are under way.
 pub const PULSE: Duration = Duration::from_millis(10);
 /// How late it may be before fewer commands are taken on.
-pub const LATE: Duration = Duration::from_millis(20);
+pub const LATE: Duration = Duration::from_millis(10);
 /// How often an agent shows that it is there.
 pub const BEAT: Duration = Duration::from_secs(2);
 /// How long a short question to the engine may take.

@@ -270,8 +270,8 @@ impl Kept {
         // The first step puts them into the store's queue, ahead of whatever this thread asks of the store next.
         let _runtime = handle.enter();
         if writing.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-            // On a thread of its own: those who wait in place for the map's turn may be all the workers there are.
-            handle.spawn_blocking(move || store::wait(writing));
+            // Nobody waits for it in place, and it takes no turn: it needs no thread of its own.
+            handle.spawn(writing);
         }
     }
 }

@@ -79,7 +79,7 @@ impl Pulse {
     fn beat(&self, late: Duration) {
         let smoothed = {
             let mut state = self.state.lock();
-            state.late = (state.late * 3 + late) / 4;
+            state.late = (state.late + late) / 2;
             state.late
         };
         for room in &self.rooms {
