@@ -2,7 +2,7 @@
 use std::{env, fs, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["options", "value", "object", "command", "envelope", "plan", "link"]
+    let files = ["options", "value", "object", "broker", "command", "envelope", "plan", "link"]
         .map(|f| format!("union/v1/{f}.proto"));
     for file in &files {
         println!("cargo:rerun-if-changed={file}");
