@@ -8,7 +8,7 @@ pub const IN_FLIGHT: usize = 1_024;
 pub const LOCAL: usize = 4_096;
 /// Commands under way, at the engine or in the own lanes, that are taken on however late the process is with its work. A session alone has
 /// two thirds of them.
-pub const FLOOR: usize = 64;
+pub const FLOOR: usize = 96;
 /// How many more may be under way after each beat that came in time, until it is [`IN_FLIGHT`] and [`LOCAL`] again.
 pub const STEP: usize = 2;
 /// Commands of the engine that an agent answers at a time; one more is answered Busy at once.
