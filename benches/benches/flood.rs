@@ -337,7 +337,7 @@ fn due_text((p50, p99, _): (Duration, Duration, usize)) -> String {
 
 fn request(cookie: &str, vm: &str, kind: Kind, n: usize) -> Vec<u8> {
     let (method, more) = match kind {
-        Kind::Power if n % 2 == 0 => ("PowerOnVM_Task", String::new()),
+        Kind::Power if n.is_multiple_of(2) => ("PowerOnVM_Task", String::new()),
         Kind::Power => ("PowerOffVM_Task", String::new()),
         Kind::Change => ("ReconfigVM_Task", format!("<spec><annotation>flood {n}</annotation></spec>")),
     };
