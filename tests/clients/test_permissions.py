@@ -39,6 +39,13 @@ def log_in(bench, user):
     return bench.session(user=user, password=SECRET)
 
 
+def has_ended(session) -> bool:
+    try:
+        return session.content.sessionManager.currentSession is None
+    except vim.fault.NotAuthenticated:
+        return True
+
+
 def test_who_reads_may_not_change(bench, people):
     with log_in(bench, "viewer") as session:
         vm = session.vm(OFF)
@@ -103,24 +110,14 @@ def test_a_revoked_session_ends(bench, ctl, people):
         key = session.content.sessionManager.currentSession.key
         assert key in ctl("session", "list")
         ctl("session", "revoke", key)
-        def ended():
-            try:
-                return session.content.sessionManager.currentSession is None
-            except vim.fault.NotAuthenticated:
-                return True
-        clients.eventually(ended, "the session has ended")
+        clients.eventually(lambda: has_ended(session), "the session has ended")
 
 
 def test_a_user_that_is_removed_has_no_session(bench, ctl, people):
     ctl("user", "add", "passing", "--role", "read-only", stdin=f"{SECRET}\n")
     with log_in(bench, "passing") as session:
         ctl("user", "remove", "passing")
-        def ended():
-            try:
-                return session.content.sessionManager.currentSession is None
-            except vim.fault.NotAuthenticated:
-                return True
-        clients.eventually(ended, "the sessions of a removed user end")
+        clients.eventually(lambda: has_ended(session), "the sessions of a removed user end")
     with pytest.raises(vim.fault.InvalidLogin):
         log_in(bench, "passing").__enter__()
 
@@ -188,11 +185,6 @@ def test_sessions_of_all_fronts_are_listed_and_ended(bench, people):
         with log_in(bench, "operator") as other:
             assert {s.userName for s in other.content.sessionManager.sessionList} == {"operator"}
         session.content.sessionManager.TerminateSession([key])
-        def over():
-            try:
-                return elsewhere.content.sessionManager.currentSession is None
-            except vim.fault.NotAuthenticated:
-                return True
-        clients.eventually(over, "it has ended at the other front")
+        clients.eventually(lambda: has_ended(elsewhere), "it has ended at the other front")
         with pytest.raises(vim.fault.NotFound):
             session.content.sessionManager.TerminateSession([key])

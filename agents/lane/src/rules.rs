@@ -2,7 +2,7 @@
 
 mod bundle;
 
-pub use bundle::BundleRules;
+pub use bundle::{BundleRules, Facts};
 
 use crate::queue::Conflict;
 use inventory::Inventory;

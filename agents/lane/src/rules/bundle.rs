@@ -35,7 +35,8 @@ impl BundleRules {
 }
 
 /// The facts of an inventory, without the words of any protocol: guards and effects speak of union fields.
-struct Facts<'a>(&'a Inventory);
+#[derive(Debug)]
+pub struct Facts<'a>(pub &'a Inventory);
 
 impl Reader for Facts<'_> {
     fn object(&self, id: ObjectId) -> Option<Arc<Record>> {

@@ -62,13 +62,15 @@ fn until(is_so: impl Fn() -> bool) {
     }
 }
 
+/// A runtime with one worker.
+fn one_worker() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(1).enable_all().build().expect("a runtime")
+}
+
 /// While something is being written that has the map's turn, every worker waits for somebody who waits for the turn.
 fn stands_still(before: impl FnOnce(&Kept), begin: impl FnOnce(&Kept)) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = one_worker();
     let gate = gate();
     let kept = kept(&gate);
     kept.give(&[(object(Kind::Vm, 1), "vm-{n}")]).expect("a number");
@@ -106,11 +108,7 @@ fn who_forgets_objects_needs_no_worker() {
 
 #[test]
 fn numbers_of_tasks_are_set_aside_before_they_run_out() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = one_worker();
     let gate = gate();
     let kept = kept(&gate);
     let mut given = FxHashSet::default();
