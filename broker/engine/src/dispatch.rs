@@ -83,11 +83,11 @@ impl Engine {
     pub(crate) fn target_epoch(&self, agent: &str, target: &str) -> Result<u64, Cause> {
         match self.granted.lock().get(target) {
             Some(lease) if *lease.owner == *agent => Ok(lease.epoch),
-            Some(lease) => Err(Cause::new(
+            Some(lease) if !lease.owner.is_empty() => Err(Cause::new(
                 Code::Unreachable,
                 format!("`{target}` was given to {}; {agent} may not act for it any more", lease.owner),
             )),
-            None => Err(Cause::new(
+            _ => Err(Cause::new(
                 Code::Unreachable,
                 format!("{agent} has not come up since it offers `{target}`; nothing was done"),
             )),

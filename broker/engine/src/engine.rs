@@ -18,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use union::{Clock, ObjectId, Schema};
 
 /// The name under which the engine leases its own domain.
-const ENGINE: &str = "engine";
+pub(crate) const ENGINE: &str = "engine";
 /// How often what is too old is forgotten.
 const SWEEP: Duration = Duration::from_secs(60);
 
@@ -51,6 +51,8 @@ pub async fn begin_epoch(store: &Arc<dyn Store>, clock: &dyn Clock) -> Result<Ep
 pub(crate) struct Known {
     pub incarnation: u64,
     pub heard_ms: i64,
+    /// What it offers.
+    pub targets: Vec<Arc<str>>,
 }
 
 /// The engine of a domain.

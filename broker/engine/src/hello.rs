@@ -1,12 +1,13 @@
 //! Agents that come up: who they are, and which targets they own from now on.
 //!
 //! A target has one owner. A new life of its agent gets a new epoch; another agent gets the target only when the one that has it does not
-//! answer.
+//! answer, or was sent away.
 
-use crate::engine::{Engine, Known};
+use crate::engine::{ENGINE, Engine, Known};
 use bytes::Bytes;
 use prost::Message;
 use std::{collections::BTreeMap, sync::Arc};
+use store::leases::{Lease, LeaseError};
 use union::{
     command::{Cause, Code},
     pb,
@@ -14,6 +15,8 @@ use union::{
 
 /// Targets that one agent may offer.
 const TARGETS: usize = 1_024;
+/// The owner of what belongs to no agent.
+const NOBODY: &str = "";
 
 impl Engine {
     pub(crate) async fn hello(&self, from: &str, hello: pb::Hello) -> Result<pb::Welcome, Cause> {
@@ -40,7 +43,8 @@ impl Engine {
                 }
             }
         }
-        let known = Known { incarnation: hello.incarnation, heard_ms: self.now_ms() };
+        let targets = hello.targets.iter().map(|target| Arc::from(&*target.name)).collect();
+        let known = Known { incarnation: hello.incarnation, heard_ms: self.now_ms(), targets };
         self.known.lock().insert(Arc::from(from), known);
         self.arrivals.send_modify(|count| *count += 1);
         let mut welcome = pb::Welcome {
@@ -59,7 +63,9 @@ impl Engine {
         let held = self.granted.lock().get(target).cloned();
         match held {
             Some(lease) if *lease.owner == *agent && !new_life => return Ok(lease.epoch),
-            Some(lease) if *lease.owner != *agent && self.answers(&lease.owner).await => {
+            Some(lease)
+                if *lease.owner != *agent && *lease.owner != *NOBODY && self.answers(&lease.owner).await =>
+            {
                 let message = format!(
                     "`{target}` belongs to {}, which is there; give the target of {agent} another name",
                     lease.owner
@@ -75,6 +81,37 @@ impl Engine {
         let epoch = lease.epoch;
         self.granted.lock().insert(Arc::clone(&lease.target), lease);
         Ok(epoch)
+    }
+
+    /// An agent is no longer part of the installation: what it owned is nobody's, and what it had begun under its leases is over.
+    ///
+    /// # Errors
+    /// The store's; some of its targets may be nobody's already.
+    pub async fn sent_away(&self, agent: &str) -> Result<(), LeaseError> {
+        self.known.lock().remove(agent);
+        let mine = |lease: &&Lease| *lease.owner == *agent;
+        let targets: Vec<_> =
+            self.granted.lock().values().filter(mine).map(|lease| Arc::clone(&lease.target)).collect();
+        for target in targets {
+            let lease = self.leases.grant(&target, NOBODY, self.now_ms(), self.deps.epoch).await?;
+            self.granted.lock().insert(target, lease);
+        }
+        Ok(())
+    }
+
+    /// A target that has not said yet, in this life of the engine, what it has, with its owner. One that its owner does not offer any more
+    /// will never say, and is not waited for.
+    pub(crate) fn silent(&self) -> Option<Lease> {
+        let owned: Vec<Lease> = {
+            let (known, granted) = (self.known.lock(), self.granted.lock());
+            let is_offered = |lease: &&Lease| {
+                known.get(&lease.owner).is_none_or(|owner| owner.targets.contains(&lease.target))
+            };
+            let of_agents =
+                granted.values().filter(|lease| *lease.target != *ENGINE && *lease.owner != *NOBODY);
+            of_agents.filter(is_offered).cloned().collect()
+        };
+        owned.into_iter().find(|lease| !self.deps.facts.in_step(&lease.owner, &lease.target))
     }
 
     /// Whether an agent is there.

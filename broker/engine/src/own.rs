@@ -83,6 +83,17 @@ impl OwnFacts {
         self.layers.lock().get(&id).is_some_and(|layer| layer.contains_key(field))
     }
 
+    /// The objects of a kind of which the broker keeps that `field` names one of `places`.
+    pub(crate) fn naming(&self, kind: Kind, field: &str, places: &[ObjectId]) -> Vec<ObjectId> {
+        let layers = self.layers.lock();
+        let named = |layer: &BTreeMap<Arc<str>, Value>| layer.get(field).and_then(Value::as_ref_id);
+        let of_kind = layers.iter().filter(|(id, _)| id.kind == kind);
+        of_kind
+            .filter(|(_, layer)| named(layer).is_some_and(|at| places.contains(&at)))
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
     /// Whether an object is the broker's alone.
     pub(crate) fn is_whole(&self, id: ObjectId) -> bool {
         self.layers.lock().get(&id).is_some_and(whole)

@@ -276,6 +276,9 @@ impl EngineRoom {
         let members = self.members.members().await?;
         self.joined.set(&members);
         admit(child, &members);
+        if was && let Err(error) = self.engine.sent_away(name).await {
+            tracing::error!(agent = name, %error, "the targets of an agent that was removed are still kept for it");
+        }
         Ok(was)
     }
 

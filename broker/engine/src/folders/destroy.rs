@@ -7,6 +7,10 @@
 //! restart ─▶ condemned again, before any new command ─▶ a VM's command that had begun: settled │ the others: begun ─▶ as above
 //!                                                        └─ no owner for five minutes ─▶ Failed, saying what is left
 //! ```
+//!
+//! A VM that no agent shows may still lie in a folder by what the broker keeps of it: it is gone when every target that has an owner has
+//! given all its facts without it, and what is kept of it then goes with the folder. Before that nobody can tell, so nothing is removed:
+//! `UNREACHABLE`, to be asked again.
 
 use super::{Change, no};
 use crate::{
@@ -21,6 +25,7 @@ use std::{sync::Arc, time::Duration};
 use store::{
     Batch, audit,
     journal::{Entry, Step},
+    leases::Lease,
 };
 use tokio::time::{Instant, sleep, timeout};
 use union::{
@@ -77,7 +82,7 @@ impl Engine {
                 return self.stays(errand, vm, &outcome).await;
             }
         }
-        self.remove_emptied(errand).await
+        self.remove_emptied(errand, Instant::now()).await
     }
 
     /// Goes on with a folder that was being emptied when the engine stopped. Who asked had the permission for all of it.
@@ -103,7 +108,7 @@ impl Engine {
         }
         let outcome = match outcome {
             Some(outcome) => outcome,
-            None => self.remove_emptied(&errand).await,
+            None => self.remove_emptied(&errand, until).await,
         };
         self.pardon(folder);
         outcome
@@ -194,10 +199,16 @@ impl Engine {
         self.conclude(errand.command, outcome, None, errand.landing).await
     }
 
-    /// Removes a folder whose VMs are gone.
-    async fn remove_emptied(&self, errand: &Errand<'_>) -> Outcome {
+    /// Removes a folder whose VMs are gone; until then it waits for those who can tell that they are.
+    async fn remove_emptied(&self, errand: &Errand<'_>, until: Instant) -> Outcome {
+        let folder = errand.command.object;
+        let mut pause = self.deps.limits.pause.0;
+        while self.unseen(&self.contents(folder).0).is_err() && Instant::now() < until {
+            sleep(pause).await;
+            pause = (pause * 2).min(LOOK);
+        }
         let _turn = self.tree_turn.lock().await;
-        match self.removal(errand.command.object) {
+        match self.removal(folder) {
             Ok(own) => {
                 let done = Outcome::Done { revision: Revision::default(), result: None, already: false };
                 let plan = union::Plan { own, ..union::Plan::default() };
@@ -233,6 +244,7 @@ impl Engine {
                 format!("{} VMs lie in {folder}; at most {most} are destroyed at once", vms.len()),
             ));
         }
+        self.unseen(&folders)?;
         if let Some(fixed) = folders.iter().find(|id| !self.own.is_whole(**id)) {
             return Err(no(Code::NotSupported, format!("{fixed} in {folder} is a fixed part of the tree")));
         }
@@ -283,7 +295,25 @@ impl Engine {
         if let Some(vm) = vms.first() {
             return Err(no(Code::InvalidState, format!("{vm} still lies in {folder}; it stays")));
         }
-        Ok(folders.iter().flat_map(|id| self.own.clearing(*id)).collect())
+        let gone = self.unseen(&folders)?;
+        Ok(folders.iter().chain(&gone).flat_map(|id| self.own.clearing(*id)).collect())
+    }
+
+    /// The VMs that lie in one of these folders by what the broker keeps of them, and are gone.
+    ///
+    /// # Errors
+    /// One of them may be there: a target has not said yet what it has.
+    fn unseen(&self, folders: &[ObjectId]) -> Result<Vec<ObjectId>, Cause> {
+        let mut kept = self.own.naming(Kind::Vm, "folder_id", folders);
+        kept.retain(|vm| self.tree.record(*vm).is_none());
+        let Some(vm) = kept.first() else { return Ok(kept) };
+        match self.silent() {
+            None => Ok(kept),
+            Some(Lease { owner, target, .. }) => Err(no(
+                Code::Unreachable,
+                format!("{vm} may lie there, which only `{target}` of {owner} can tell; nothing was removed"),
+            )),
+        }
     }
 
     /// Destroys a VM of a folder. `owed`: the permission was given to the folder's command in an earlier life.

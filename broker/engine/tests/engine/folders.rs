@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use engine::{Admitted, Authority, Limits};
 use guard::{Grant, Tree};
-use inventory::Put;
+use inventory::{Inventory, Put, fleet::Local, plan::Draft};
 use prost::Message;
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -13,7 +13,7 @@ use std::{
 };
 use store::MemoryStore;
 use union::{
-    Command, Kind, ObjectId, Value,
+    Clock, Command, Kind, ObjectId, Value,
     command::{Cause, Code, Outcome},
     pb::{self, PowerState},
 };
@@ -227,6 +227,79 @@ async fn a_folder_waits_after_a_restart_for_the_owners_of_its_vms_and_not_for_ev
             assert!(is_done(&bed.make(3, folder(1), "again").await), "it is a folder like any other again");
         }
     }
+}
+
+/// Another agent with a target, which shows `vms`.
+fn other(bed: &Bed, vms: &[ObjectId]) -> (Arc<Inventory>, Local) {
+    let schema = Arc::clone(&BUNDLE.schema);
+    let facts = Inventory::new(Arc::clone(&schema), 3, Arc::clone(&bed.clock) as Arc<dyn Clock>);
+    let stopped = PowerState::Stopped as i32;
+    let made = Draft::new(&schema, Kind::Vm).with("name", "far").with("power_state", stopped).done();
+    facts.apply(vms.iter().map(|id| Put::Whole(*id, made.clone())).collect());
+    let held = (Arc::<str>::from("far"), Arc::<str>::from("paper"));
+    let local = bed.fleet.follow("b", &facts, Arc::new(move |_| Some(held.clone())));
+    (facts, local)
+}
+
+/// An engine that starts anew: a VM lies in a folder, and the agent that has it has not been heard.
+async fn unheard() -> Bed {
+    let bed = Bed::new().await;
+    bed.hello("b", 1, &["far"]).await.unwrap();
+    let (_facts, local) = other(&bed, &[vm(9)]);
+    local.in_step("far");
+    assert!(is_done(&bed.make(1, vm_folder(), "a").await));
+    assert!(is_done(&bed.put(folder(1), &[vm(9)]).await));
+    let bed = bed.restart().await;
+    let refused = bed.remove(folder(1)).await;
+    assert_eq!(code(&refused), Code::Unreachable, "{refused:?}");
+    assert_eq!(bed.says(folder(1), "name"), Value::from("a"));
+    bed
+}
+
+fn is_clean(bed: &Bed) -> bool {
+    bed.engine.own().all().is_empty() && bed.says(folder(1), "name").is_absent()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vm_that_nobody_has_shown_yet_lies_where_it_was_put() {
+    let bed = unheard().await;
+    bed.hello("b", 2, &["far"]).await.unwrap();
+    let (facts, local) = other(&bed, &[vm(9)]);
+    *bed.agents.facts.lock() = Some(facts);
+    bed.agents.destroys.store(true, Ordering::SeqCst);
+    local.in_step("far");
+    assert!(is_done(&bed.remove(folder(1)).await));
+    let destroyed = bed.agents.asked("perform");
+    assert_eq!(destroyed.len(), 1);
+    assert_eq!(destroyed[0].0, "b");
+    assert!(is_clean(&bed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vm_that_is_gone_holds_no_folder_once_all_have_spoken() {
+    let bed = unheard().await;
+    bed.hello("b", 2, &["far"]).await.unwrap();
+    let (_facts, local) = other(&bed, &[]);
+    assert_eq!(code(&bed.remove(folder(1)).await), Code::Unreachable, "it has not given all its facts");
+    local.in_step("far");
+    assert!(is_done(&bed.remove(folder(1)).await));
+    assert!(bed.agents.performed().is_empty());
+    assert!(is_clean(&bed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_offered_no_more_holds_no_folder() {
+    let bed = unheard().await;
+    bed.hello("b", 2, &["another"]).await.unwrap();
+    let (_facts, local) = other(&bed, &[]);
+    local.in_step("another");
+    assert!(is_done(&bed.remove(folder(1)).await), "its agent does not have that target any more");
+    let bed = unheard().await;
+    bed.engine.sent_away("b").await.unwrap();
+    assert!(is_done(&bed.remove(folder(1)).await), "the agent was sent away");
+    assert!(is_clean(&bed));
+    let welcome = bed.hello("c", 1, &["far"]).await.unwrap();
+    assert!(welcome.leases.contains_key("far"), "the target is free: {welcome:?}");
 }
 
 /// Lets ann do everything but destroy the second VM.
