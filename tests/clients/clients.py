@@ -109,7 +109,7 @@ class VirshEsx:
         return done.stdout.strip()
 
 
-def eventually(what, reason: str, timeout: float = 30.0, pause: float = 0.1):
+def eventually(what, reason: str, timeout: float = 60.0, pause: float = 0.1):
     """Waits until `what()` is true and returns its value."""
     deadline = time.monotonic() + timeout
     while not (value := what()):

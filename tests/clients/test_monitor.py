@@ -150,7 +150,7 @@ def test_what_is_not_for_monitors_is_not_heard(credentials, subject):
 
 def test_nobody_gets_in_without_credentials(credentials):
     async def connect():
-        client = await nats.connect(credentials["url"], allow_reconnect=False, connect_timeout=5)
+        client = await nats.connect(credentials["url"], allow_reconnect=False, connect_timeout=30)
         await client.close()
 
     with pytest.raises(Exception, match="(?i)authorization"):
@@ -168,7 +168,7 @@ def test_watch_prints_what_happens(hyperglot, fleet, db01):
         while watcher.poll() is None:
             fleet.perform(fleet.vm(db01).PowerOnVM_Task())
             fleet.perform(fleet.vm(db01).PowerOffVM_Task())
-        output, errors = watcher.communicate(timeout=10)
+        output, errors = watcher.communicate(timeout=60)
     finally:
         watcher.kill()
     assert watcher.returncode == 0, errors

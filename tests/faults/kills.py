@@ -21,7 +21,7 @@ import soap
 from clients import eventually
 
 # How long a task may take to end, a command to come to its point, and what comes after its end.
-SETTLED, PATIENCE, MOMENT = 40.0, 15.0, 3.0
+SETTLED, PATIENCE, MOMENT = 90.0, 60.0, 20.0
 VM = "VirtualMachine"
 
 
@@ -168,8 +168,8 @@ class Place:
         self.broker.wait_fronts()
         if self.split and died:
             # Each life of one of them is told the other anew.
-            eventually(lambda: b"the engine is there" in self.agent.log.read_bytes()[before:], "the agent is in touch with the broker", 30)
-            eventually(self.client.in_touch, "the broker hears of the agent's hosts", 30, pause=0.05)
+            eventually(lambda: b"the engine is there" in self.agent.log.read_bytes()[before:], "the agent is in touch with the broker")
+            eventually(self.client.in_touch, "the broker hears of the agent's hosts", pause=0.05)
 
     def reached_by(self, name: str) -> list[str]:
         path = self.reached(name)
@@ -285,7 +285,7 @@ class Trial:
             for dead in place.dead():
                 place.processes[dead].process = None
                 place.processes[dead].launch()
-            eventually(lambda who=who: not place.processes[who].alive(), f"{who} dies at {point}", 20, pause=0.02)
+            eventually(lambda who=who: not place.processes[who].alive(), f"{who} dies at {point}", PATIENCE, pause=0.02)
             assert place.reached_by(who) == [point]
         place.revive()
         self.judge(scene, told, task)
@@ -299,7 +299,7 @@ class Trial:
         for who in dead:
             place.processes[who].process = None
             place.processes[who].launch()
-            eventually(lambda who=who: not place.processes[who].alive(), f"{who} dies at {point} after its start", 20, pause=0.02)
+            eventually(lambda who=who: not place.processes[who].alive(), f"{who} dies at {point} after its start", PATIENCE, pause=0.02)
             assert place.reached_by(who) == [point]
 
     def send(self, scene: Scene) -> Told:
@@ -352,7 +352,7 @@ class Trial:
             assert why and not why.startswith("None"), f"no fault is named: {why}"
         if deed.shown:
             if effect:
-                eventually(lambda: deed.shown(scene), "what was done is shown", 20)
+                eventually(lambda: deed.shown(scene), "what was done is shown")
             elif not deed.blind:
                 assert not deed.shown(scene), "what was not done is shown"
         allowed = self.audited(scene)
@@ -385,7 +385,7 @@ class Trial:
         def allowed() -> int:
             found = [line.split("  ", 6) for line in scene.place.ctl("audit", "search", "--limit", "60").splitlines()]
             return sum(words[3] == deed.verb and words[5] == "allowed" and deed.mark(scene) in words[4] + words[6] for words in found)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while (found := allowed()) == 0 and time.monotonic() < deadline and deed.effect(scene):
             time.sleep(0.2)
         return found

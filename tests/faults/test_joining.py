@@ -53,8 +53,12 @@ def test_an_agent_joins_over_tls_and_comes_back_by_itself(work, sims, broker):
             plain.settimeout(10)
             info = plain.recv(4096)
             assert b'"tls_required":true' in info
-            plain.sendall(b'CONNECT {"verbose":false}\r\nPING\r\n')
-            answer = plain.recv(4096)
+            try:
+                plain.sendall(b'CONNECT {"verbose":false}\r\nPING\r\n')
+                answer = plain.recv(4096)
+            except ConnectionError:
+                # Closed with what was sent still unread.
+                answer = b""
             assert b"PONG" not in answer
     finally:
         joined.stop()
@@ -76,7 +80,7 @@ def test_a_token_is_good_once_and_for_nobody_else(work, sims, broker):
     second.stop()
     assert broker.ctl("agent", "remove", "joined-b").returncode == 0
     first.launch()
-    clients.eventually(lambda: "authorization violation" in first.tail().lower(), "an agent that was sent away is not let in", 30)
+    clients.eventually(lambda: "authorization violation" in first.tail().lower(), "an agent that was sent away is not let in")
     first.stop()
     assert broker.ctl("agent", "remove", "joined-b").returncode != 0
 
@@ -133,7 +137,7 @@ def test_an_agent_says_how_it_stands_and_takes_no_other_ids(work, sims, broker):
 
         broker.stop()
         clients.eventually(lambda: json.loads(joined.command("status", "--json", "--data-dir", str(data)).stdout)["bus"]["link"] == "disconnected",
-                           "it says so itself that the bus is away", 30)
+                           "it says so itself that the bus is away")
     finally:
         joined.stop()
     gone = joined.command("status", "--data-dir", str(data))

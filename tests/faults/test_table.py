@@ -17,7 +17,7 @@ import runner
 from clients import eventually
 from kills import VM, Client, Place, Scene, ended, fault_of, lines
 
-SLOW = "[calls.Reconfigure]\nlatency_ms = [4000, 4000]\n"
+SLOW = "[calls.Reconfigure]\nlatency_ms = [6000, 6000]\n"
 
 
 class Split:
@@ -89,7 +89,11 @@ def split(work):
 
 
 def refused_soon(scene: Scene) -> float:
-    """A change that the engine would have to plan ends in a fault; how long that took."""
+    """A change that the engine would have to plan ends in a fault; how long that took, of three the one that the machine delayed least."""
+    return min(refused(scene) for _ in range(3))
+
+
+def refused(scene: Scene) -> float:
     began = time.monotonic()
     reply = scene.client.call("ReconfigVM_Task", scene.vm, "<spec><annotation>not now</annotation></spec>")
     if reply.fault is None:
@@ -194,7 +198,7 @@ def test_a_damaged_store_is_refused_and_repaired(work, store):
             damaged[at] ^= 0xFF
         path.write_bytes(bytes(damaged))
         place.broker.launch()
-        eventually(lambda: not place.broker.alive(), "it ends by itself", 30)
+        eventually(lambda: not place.broker.alive(), "it ends by itself")
         assert place.broker.process.returncode != 0
         assert "hyperglot ctl repair" in place.broker.tail(), place.broker.tail()
         place.broker.process = None
@@ -297,7 +301,7 @@ def test_a_folder_that_is_being_emptied_goes_with_its_machines_after_a_death(wor
             task = ("Task", reply.value())
         except (http.client.HTTPException, OSError):
             task = None
-        eventually(lambda: not place.broker.alive(), f"it dies at {point}", 20, pause=0.02)
+        eventually(lambda: not place.broker.alive(), f"it dies at {point}", pause=0.02)
         assert place.reached_by("up") == [point]
         place.revive()
         if task:

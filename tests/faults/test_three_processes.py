@@ -30,7 +30,7 @@ def again(ask):
         return ask()
 
 
-def shown(front, guest, power, timeout=30.0):
+def shown(front, guest, power, timeout=60.0):
     with Session(front) as session:
         machine = session.vm(guest)
         eventually(lambda: machine.runtime.powerState == power, f"{guest} is shown as {power}", timeout)

@@ -54,18 +54,18 @@ class Field:
         return (self.domain.broker if name == "broker" else self.domain.agents[name]).log.read_text(errors="replace")
 
     def logged(self, name: str, *said: str) -> None:
-        clients.eventually(lambda: any(all(s in line for s in said) for line in self.log(name).splitlines()), f"{name} logs {said}", 10)
+        clients.eventually(lambda: any(all(s in line for s in said) for line in self.log(name).splitlines()), f"{name} logs {said}")
 
     async def own(self) -> nats.NATS:
         bus = self.domain.own_bus()
-        return await nats.connect(bus["url"], user=bus["user"], password=bus["password"], connect_timeout=5)
+        return await nats.connect(bus["url"], user=bus["user"], password=bus["password"], connect_timeout=30)
 
     def ask(self, who: words.Member, subject: str, payload: bytes) -> bytes:
         """A request to the engine over a connection of the agent's."""
         async def asked():
             bus = await who.connect(self.url, [])
             try:
-                return (await bus.request(subject, payload, timeout=10)).data
+                return (await bus.request(subject, payload, timeout=30)).data
             finally:
                 await bus.close()
         return asyncio.run(asked())
@@ -75,7 +75,7 @@ class Field:
         async def asked():
             bus = await self.own()
             try:
-                return (await bus.request(subject, payload, timeout=10)).data
+                return (await bus.request(subject, payload, timeout=30)).data
             finally:
                 await bus.close()
         return asyncio.run(asked())

@@ -60,7 +60,7 @@ async def denied(field, connection, errors, subjects):
         errors.clear()
         await connection.publish(subject, b"x")
         await connection.flush()
-        for _ in range(50):
+        for _ in range(600):
             if errors:
                 break
             await asyncio.sleep(0.05)
@@ -78,7 +78,7 @@ def test_an_agent_speaks_and_hears_for_itself_only(field):
         for subject in ("agent.default.lab02.>", "agent.>", "cmd.>", "service.>", "_INBOX_lab02.>", "audit.>", ">"):
             errors.clear()
             await bus.subscribe(subject, cb=take)
-            for _ in range(50):
+            for _ in range(600):
                 if errors:
                     break
                 await bus.flush()
@@ -113,8 +113,12 @@ def test_a_stolen_monitor_commands_nothing_and_hears_no_commands(field):
         await bus.subscribe("task.>", cb=seen)
         await bus.flush()
         await asyncio.to_thread(change, field.domain.host("lab01"), "lab01", "seen by monitors as a task only")
-        await asyncio.sleep(0.5)
-        assert events and heard == []
+        # Once the task was told, everything before it has been, too.
+        async with asyncio.timeout(60):
+            while not events:
+                await asyncio.sleep(0.05)
+        await bus.flush()
+        assert heard == []
         await bus.close()
     asyncio.run(attack())
 
@@ -246,7 +250,7 @@ def test_a_token_lets_one_in_and_a_removed_agent_is_out(field):
     async def join(body):
         bus = await nats.connect(token["url"], user="join", password=token["password"], inbox_prefix=b"_INBOX_join", allow_reconnect=False)
         try:
-            return opened((await bus.request("service.join-default.ask", body, timeout=10)).data)
+            return opened((await bus.request("service.join-default.ask", body, timeout=30)).data)
         finally:
             await bus.close()
     refused(PERMISSION, "", lambda: asyncio.run(join(message({1: "0" * 48, 2: key, 3: key, 4: "0"}))))
@@ -264,7 +268,7 @@ def test_a_token_lets_one_in_and_a_removed_agent_is_out(field):
             return opened(field.ask(guest, subject, guest.signed(subject, beat)))
         except nats.errors.Error:
             return None
-    clients.eventually(spoke, "the guest is heard", 15)
+    clients.eventually(spoke, "the guest is heard")
     field.domain.ctl("agent", "remove", "guest")
 
     def shut_out():
@@ -275,7 +279,7 @@ def test_a_token_lets_one_in_and_a_removed_agent_is_out(field):
         except Exception as error:
             return "uthorization" in str(error)
         return False
-    clients.eventually(shut_out, "the bus lets the removed agent in no more", 15)
+    clients.eventually(shut_out, "the bus lets the removed agent in no more")
     # And on any other connection its signature is worth nothing.
     refused(PERMISSION, "no agent of this domain", lambda: opened(field.order_to(COMMAND, guest.signed(COMMAND, b""))))
     field.logged("broker", "a request was refused", "`guest` is no agent")

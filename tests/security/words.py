@@ -104,7 +104,7 @@ class Member:
         async def told(error):
             errors.append(str(error))
         return await nats.connect(url, nkeys_seed_str=self.seed, inbox_prefix=(inbox or f"_INBOX_{self.name}").encode(), error_cb=told,
-                                  allow_reconnect=False, connect_timeout=5)
+                                  allow_reconnect=False, connect_timeout=30)
 
 
 class Refused(Exception):

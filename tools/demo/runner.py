@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import ssl
@@ -60,8 +61,18 @@ def sim_process_target(uri: str, name: str) -> str:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+    """A port that nobody has, of those below what the system gives to connections: it is still free when its server starts, and when that
+    starts again. Given once in a process."""
+    while True:
+        port = _PORTS.pop()
+        try:
+            with socket.create_server(("127.0.0.1", port)):
+                return port
+        except OSError:
+            continue
+
+
+_PORTS = random.sample(range(15_000, 30_000), 15_000)
 
 
 def insecure_tls() -> ssl.SSLContext:
