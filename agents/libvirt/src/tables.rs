@@ -21,6 +21,8 @@ pub struct Tables {
     agent: Arc<str>,
     started: i64,
     runs: Vec<(i64, i64)>,
+    told: Vec<Told>,
+    defined: Vec<Arc<str>>,
     events: Vec<Registration>,
 }
 
@@ -31,6 +33,17 @@ pub struct Registration {
     pub call: Arc<str>,
     /// Its `eventID`s.
     pub ids: Vec<i32>,
+}
+
+/// What a lifecycle event proves of a domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    event: i64,
+    details: Vec<i64>,
+    /// The power states that it leads from.
+    pub from: Vec<PowerState>,
+    /// The one that it leads to.
+    pub to: PowerState,
 }
 
 /// A table that libvirt cannot be a target without.
@@ -197,6 +210,17 @@ fn details(line: &Constant) -> Option<Vec<(i64, i64)>> {
     line.list("details").iter().map(|detail| Some((event, integer(detail)?))).collect()
 }
 
+fn power(line: &Constant) -> Option<PowerState> {
+    line.as_text().and_then(|word| PowerState::from_str_name(word))
+}
+
+fn told(line: &Constant) -> Option<Told> {
+    let details: Vec<i64> = line.list("details").iter().map(integer).collect::<Option<_>>()?;
+    let from: Vec<PowerState> = line.list("from").iter().map(power).collect::<Option<_>>()?;
+    let (event, to) = (integer(line.get("event")?)?, power(line.get("to")?)?);
+    Some(Told { event, details, from, to }).filter(|told| !told.details.is_empty() && !told.from.is_empty())
+}
+
 impl Tables {
     /// The tables of libvirt's mapping.
     ///
@@ -232,6 +256,18 @@ impl Tables {
             "[table.events] runs",
             "a list of { event = number, details = [numbers] }: lifecycle events that change nothing but whether a domain runs",
         );
+        let told_line = line(
+            "events",
+            "told",
+            "[table.events] told",
+            "a list of { event = number, details = [numbers], from = [power states], to = a power state }",
+        );
+        let defined = line(
+            "domain",
+            "defined",
+            "[table.domain] defined",
+            "a list of the fields that a running domain shows as it is defined",
+        );
         Ok(Tables {
             states: STATES.words(protocol, number)?,
             snapshots: SNAPSHOTS.words(protocol, word)?,
@@ -241,6 +277,8 @@ impl Tables {
             agent: agent.read(|l| l.as_text().cloned())?,
             started: started.read(integer)?,
             runs: runs.read(|l| items(l)?.iter().map(details).collect::<Option<Vec<_>>>())?.concat(),
+            told: told_line.read(|l| items(l)?.iter().map(told).collect())?,
+            defined: defined.read(|l| items(l)?.iter().map(|t| t.as_text().cloned()).collect())?,
             events: events.read(|l| items(l)?.iter().map(registration).collect())?,
         })
     }
@@ -261,6 +299,16 @@ impl Tables {
     /// Whether the guest sleeps, its memory kept by its process.
     pub fn asleep(&self, state: State) -> bool {
         self.states.get(&state.state) == PowerState::Suspended
+    }
+
+    /// Whether libvirt has a process for the domain, whatever the guest in it does: then it may be defined otherwise than it runs.
+    pub fn active(&self, state: State) -> bool {
+        self.states.get(&state.state) != PowerState::Stopped
+    }
+
+    /// The fields of a `Vm` that an active domain shows as it is defined: a change of them waits for the next start.
+    pub fn defined(&self) -> &[Arc<str>] {
+        &self.defined
     }
 
     /// The power state that a snapshot holds, by the word of its document.
@@ -296,6 +344,11 @@ impl Tables {
     /// Whether a lifecycle event of this `event` and `detail` changes nothing but whether the domain runs.
     pub fn is_run(&self, event: i64, detail: i64) -> bool {
         self.runs.contains(&(event, detail))
+    }
+
+    /// What a lifecycle event of this `event` and `detail` proves by itself.
+    pub fn told(&self, event: i64, detail: i64) -> Option<&Told> {
+        self.told.iter().find(|told| told.event == event && told.details.contains(&detail))
     }
 
     /// The events to ask for.

@@ -54,6 +54,9 @@ pub enum Extent {
 const NOT_OF_A_RUN: &[&str] =
     &["autostart", "persistent", "snapshots", "current_snapshot_id", "storage_used_bytes"];
 
+/// `VIR_DOMAIN_XML_INACTIVE`: what a domain is defined as, without its secrets.
+const INACTIVE: u32 = 1 << 1;
+
 /// What a read came to.
 pub struct Reread {
     /// What holds it.
@@ -362,10 +365,17 @@ impl Reader {
         };
         let mut sizes = Elsewhere::before(self, vm, &self.around.read().clone());
         let before = if whole { sizes.targets.clone() } else { Vec::new() };
-        let (xml, state, snapshots, ()) = tokio::try_join!(
+        let defined = async {
+            match whole && self.may_be_active(vm) {
+                true => api.domain_document(handle, INACTIVE).await.map(Some),
+                false => Ok(None),
+            }
+        };
+        let (xml, state, snapshots, defined, ()) = tokio::try_join!(
             api.domain_xml(handle),
             api.domain_state(handle, whole),
             snapshots,
+            defined,
             sizes.ask(self, api, handle, before),
         )?;
         let Some(document) = self.readable(document(&xml), "domain", &handle.name) else {
@@ -374,7 +384,7 @@ impl Reader {
         let Some(tree) = self.readable(Tree::parse(&xml), "domain", &handle.name) else {
             return Ok(self.inventory.revision());
         };
-        let got = self.rows.get(&tree);
+        let mut got = self.rows.get(&tree);
         for gap in &got.gaps {
             self.inventory.gaps().note("libvirt", &gap.path.to_string(), || {
                 format!("{} of {}: {}", gap.value, handle.name, gap.why)
@@ -384,6 +394,14 @@ impl Reader {
         let around = self.around.read().clone();
         if !self.tables.runs(state) {
             self.slow.lock().remove(&vm);
+        }
+        let active = self.tables.active(state);
+        if whole && active {
+            let defined = match defined {
+                Some(defined) => defined,
+                None => api.domain_document(handle, INACTIVE).await?,
+            };
+            self.as_defined(&mut got.record, &defined, &handle.name);
         }
         let missing = sizes.missing(self, &got.record, &around, whole);
         sizes.ask(self, api, handle, missing).await?;
@@ -403,7 +421,9 @@ impl Reader {
         let (record, mut slots) =
             domain::lift(&self.schema, &self.tables, names, handle.uuid, &around, answers);
         if !whole {
-            for slot in NOT_OF_A_RUN.iter().filter_map(|field| self.schema.slot(Kind::Vm, field)) {
+            let defined = self.tables.defined().iter().filter(|_| active).map(|field| &**field);
+            let left = NOT_OF_A_RUN.iter().copied().chain(defined);
+            for slot in left.filter_map(|field| self.schema.slot(Kind::Vm, field)) {
                 slots.0 &= !SlotSet::of(slot).0;
             }
         }
@@ -411,6 +431,22 @@ impl Reader {
             return Err(CallError::Lost(reason.to_string()));
         }
         Ok(self.put_vm(vm, record, slots, snapshots.map(|lifted| lifted.records)))
+    }
+
+    /// Whether a VM is not known to be without a process of its own.
+    fn may_be_active(&self, vm: ObjectId) -> bool {
+        let record = self.inventory.record(vm);
+        let power = record.and_then(|record| get(&self.schema, &record, "power_state").as_int());
+        power != Some(PowerState::Stopped as i64)
+    }
+
+    /// What waits for the next start, from what a running domain is defined as.
+    fn as_defined(&self, record: &mut Record, document: &str, name: &str) {
+        let Some(tree) = self.readable(Tree::parse(document), "definition", name) else { return };
+        let defined = self.rows.get(&tree).record;
+        for slot in self.tables.defined().iter().filter_map(|field| self.schema.slot(Kind::Vm, field)) {
+            record.set(slot, defined.get(slot).clone());
+        }
     }
 
     fn put_vm(

@@ -144,6 +144,38 @@ async fn a_running_vm_changes_what_it_can_while_it_runs() {
 }
 
 #[tokio::test]
+async fn a_running_vm_is_told_what_its_next_start_boots_from() {
+    let rig = Rig::start();
+    rig.define(&equipped("next", &iso(&rig, "one.iso")));
+    let commands = Commands::start(&rig).await;
+    let vm = commands.bench.vm("next");
+    let order = |list: [BootDevice; 2]| Value::list(list.map(|d| Value::Int(d as i64)));
+    let (disk_first, cdrom_first) = (
+        order([BootDevice::BootDisk, BootDevice::BootCdrom]),
+        order([BootDevice::BootCdrom, BootDevice::BootDisk]),
+    );
+    commands.reconfigured(vm, &[("boot", disk_first.clone())]).await;
+    commands.done("PowerOn", vm, PowerState::Running).await;
+    assert_eq!(commands.bench.field(vm, "boot"), disk_first);
+    let change = [("boot", cdrom_first.clone()), ("description", Value::str("with it"))];
+    commands.reconfigured(vm, &change).await;
+    assert_eq!(commands.bench.field(vm, "boot"), cdrom_first);
+    let boots = |document: &str| {
+        let devices = document.split("<boot dev='").skip(1).filter_map(|rest| rest.split('\'').next());
+        devices.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(boots(&rig.virsh(&["dumpxml", "--inactive", "next"])), ["cdrom", "hd"]);
+    assert_eq!(boots(&rig.virsh(&["dumpxml", "next"])), ["hd", "cdrom"], "what runs was started so");
+    for state in [PowerState::Stopped, PowerState::Running] {
+        let verb = if state == PowerState::Running { "PowerOn" } else { "PowerOff" };
+        commands.done(verb, vm, state).await;
+        assert_eq!(commands.bench.field(vm, "boot"), cdrom_first, "{verb}");
+    }
+    assert_eq!(boots(&rig.virsh(&["dumpxml", "next"])), ["cdrom", "hd"]);
+    assert_eq!(commands.bench.field(vm, "description"), Value::str("with it"));
+}
+
+#[tokio::test]
 async fn a_device_that_the_guest_keeps_is_not_said_to_be_gone() {
     let rig = Rig::start();
     rig.define(&equipped("keeps", &iso(&rig, "one.iso")));
@@ -180,7 +212,6 @@ async fn a_running_vm_grows_as_far_as_it_is_made_for() {
         (vm, "memory_bytes", Value::Int(memory / 2)),
         (fixed, "cpu_count", Value::Int(2)),
         (fixed, "memory_bytes", Value::Int(64 << 20)),
-        (fixed, "boot", Value::list([Value::Int(BootDevice::BootCdrom as i64)])),
     ] {
         let (code, message) = commands.refused(vm, &[(field, value)]).await;
         assert_eq!(code, Code::InvalidState, "{field}: {message}");
