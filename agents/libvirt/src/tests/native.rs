@@ -145,12 +145,11 @@ async fn a_killed_daemon_fails_what_is_pending_and_what_follows() {
 async fn a_hanging_daemon_meets_the_deadline_and_then_the_keepalive() {
     let rig = Rig::start();
     let uri = Uri::parse(&rig.over_tcp("test", "default"), None).unwrap();
-    let keepalive =
-        Keepalive { ask_after: Duration::from_millis(400), lost_after: Duration::from_millis(1600) };
+    let keepalive = Keepalive { ask_after: Duration::from_secs(1), lost_after: Duration::from_secs(4) };
     let (test, _events) = session::open(&uri, schema().unwrap(), keepalive, PATIENCE).await.unwrap();
     rig.signal("STOP");
     let error =
-        test.call("CONNECT_GET_URI", vec![], Instant::now() + Duration::from_millis(200)).await.unwrap_err();
+        test.call("CONNECT_GET_URI", vec![], Instant::now() + Duration::from_secs(1)).await.unwrap_err();
     assert!(matches!(error, CallError::TimedOut { sent: true, .. }), "{error}");
     assert_eq!(test.free(), crate::native::connection::IN_FLIGHT - 1);
     let reason = test.ended().await;

@@ -7,7 +7,8 @@ use std::{
     net::TcpListener,
     os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{self, Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     time::Duration,
 };
 use tempfile::TempDir;
@@ -29,8 +30,18 @@ fn root() -> bool {
     out.stdout.starts_with(b"0\n")
 }
 
+/// A port that nobody has, of those below what the system gives to connections: it is still free when the daemon starts, and when it starts
+/// again. Given once in a process.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("its address").port()
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let first = process::id() % 10_000 * 20 % 15_000;
+    loop {
+        let given = u32::from(GIVEN.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(15_000 + (first + given) % 15_000).expect("it is below 30000");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 fn own(path: &Path) {

@@ -27,10 +27,6 @@ pub struct Bench {
 
 pub fn config(uri: &str) -> Config {
     Config {
-        keepalive: Keepalive {
-            ask_after: Duration::from_millis(500),
-            lost_after: Duration::from_millis(2000),
-        },
         stats_every: Duration::from_millis(500),
         patience: Duration::from_secs(20),
         ..Config::new("lab", uri)
@@ -355,7 +351,9 @@ async fn a_killed_daemon_is_shown_and_heals_with_what_changed_meanwhile() {
 async fn a_hanging_daemon_meets_the_deadline_and_heals() {
     let rig = Rig::start();
     rig.define(&bios_guest("six"));
-    let bench = Bench::start(config(&rig.qemu())).await;
+    let keepalive =
+        Keepalive { ask_after: Duration::from_millis(500), lost_after: Duration::from_millis(2000) };
+    let bench = Bench::start(Config { keepalive, ..config(&rig.qemu()) }).await;
     let vm = bench.vm("six");
     rig.signal("STOP");
     let deadline = Instant::now() + Duration::from_millis(300);

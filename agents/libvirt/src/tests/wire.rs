@@ -197,7 +197,7 @@ async fn too_many_callers_are_told_so_at_once() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_late_reply_frees_its_place() {
     let (connection, _events, mut server) = start();
     let late = connection.call("CONNECT_GET_TYPE", vec![], Instant::now() + Duration::from_millis(10)).await;

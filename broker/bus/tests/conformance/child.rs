@@ -9,7 +9,7 @@ use bus::{Bus, CloudEvent, Delivery, Headers, NatsBus, Subject};
 use bytes::Bytes;
 use union::clock::SystemIds;
 
-use crate::bed::{Bed, kill_outright, pattern, signal, subject, text};
+use crate::bed::{Bed, LONG, kill_outright, pattern, signal, subject, text};
 
 fn config(dir: &Path) -> ChildConfig {
     ChildConfig::new(dir, 0)
@@ -257,11 +257,11 @@ fn nkey() -> (String, String) {
 }
 
 async fn ask(bus: &NatsBus, to: &str) -> bytes::Bytes {
-    bus.request(&exact(to), Headers::new(), "x".into(), Duration::from_secs(5)).await.unwrap().payload
+    bus.request(&exact(to), Headers::new(), "x".into(), LONG).await.unwrap().payload
 }
 
 async fn connected(options: bus::NatsOptions) -> NatsBus {
-    for _ in 0..200 {
+    for _ in 0..3_000 {
         if let Ok(bus) = NatsBus::connect(&options).await {
             return bus;
         }
@@ -312,7 +312,7 @@ async fn an_agent_that_is_admitted_later_speaks_for_itself_only() {
 
     child.admit(Vec::new()).unwrap();
     let again = bus::child::agent_options(&child.url(), "a1", &seed, None);
-    for _ in 0..200 {
+    for _ in 0..3_000 {
         if NatsBus::connect(&again).await.is_err() {
             child.stop().await;
             return;

@@ -10,13 +10,15 @@ use bytes::Bytes;
 use crate::bed::{Bed, text};
 
 const PACE: FeedPace = FeedPace { beat: Duration::from_millis(200) };
+/// Where silence must not be taken for the end of a publisher, however slow the machine is.
+const CALM: FeedPace = FeedPace { beat: Duration::from_secs(60) };
 
 fn name() -> FeedName {
     FeedName::new("lab1", "agent-1", "facts").unwrap()
 }
 
-async fn publisher(bus: &Arc<dyn Bus>, incarnation: u64) -> FeedPublisher {
-    FeedPublisher::open(bus.clone(), name(), incarnation, PACE).await.unwrap()
+async fn publisher(bus: &Arc<dyn Bus>, incarnation: u64, pace: FeedPace) -> FeedPublisher {
+    FeedPublisher::open(bus.clone(), name(), incarnation, pace).await.unwrap()
 }
 
 #[derive(Default)]
@@ -47,11 +49,11 @@ impl Replica {
 
 pub async fn a_late_follower_gets_everything(bed: &Bed) {
     let (sending, hearing) = (bed.connect().await, bed.connect().await);
-    let publisher = publisher(&sending, 1).await;
+    let publisher = publisher(&sending, 1, CALM).await;
     let value = |n: usize| Bytes::from(vec![u8::try_from(n % 251).unwrap(); 10_000]);
     let changes = (0..300).map(|n| FeedChange::Put { key: format!("vm-{n:03}"), bytes: value(n) }).collect();
     let seq = publisher.apply(changes).await.unwrap();
-    let mut follower = FeedFollower::follow(hearing, name(), PACE);
+    let mut follower = FeedFollower::follow(hearing, name(), CALM);
     let mut replica = Replica::default();
     replica.catch_up(&mut follower, (1, seq)).await;
     assert_eq!(replica.items.len(), 300);
@@ -66,7 +68,7 @@ pub async fn a_late_follower_gets_everything(bed: &Bed) {
 
 pub async fn a_replica_heals_after_an_outage(bed: &Bed) {
     let (sending, hearing) = (bed.connect().await, bed.connect().await);
-    let publisher = publisher(&sending, 1).await;
+    let publisher = publisher(&sending, 1, PACE).await;
     let seq = publisher.put("a", text("1")).await.unwrap();
     let mut follower = FeedFollower::follow(hearing.clone(), name(), PACE);
     let mut replica = Replica::default();
@@ -83,13 +85,13 @@ pub async fn a_replica_heals_after_an_outage(bed: &Bed) {
 
 pub async fn a_publisher_that_starts_anew_is_followed(bed: &Bed) {
     let (sending, hearing) = (bed.connect().await, bed.connect().await);
-    let mut follower = FeedFollower::follow(hearing, name(), PACE);
-    let first = publisher(&sending, 1).await;
+    let mut follower = FeedFollower::follow(hearing, name(), CALM);
+    let first = publisher(&sending, 1, CALM).await;
     let seq = first.put("a", text("1")).await.unwrap();
     let mut replica = Replica::default();
     replica.catch_up(&mut follower, (1, seq)).await;
     drop(first);
-    let second = publisher(&sending, 2).await;
+    let second = publisher(&sending, 2, CALM).await;
     let seq = second.put("b", text("2")).await.unwrap();
     replica.catch_up(&mut follower, (2, seq)).await;
     assert_eq!(replica.items.keys().collect::<Vec<_>>(), ["b"]);
