@@ -139,8 +139,11 @@ def pytest_runtest_makereport(item, call):
     """A failing test shows the ends of the logs."""
     outcome = yield
     report = outcome.get_result()
-    running = item.funcargs.get("domain")
-    if report.failed and isinstance(running, Domain):
-        report.sections.append(("the end of the broker's log", running.broker.tail()))
+    if not report.failed:
+        return
+    # A fixture may be an installation, or have one among others.
+    values = [value for found in item.funcargs.values() for value in (found if isinstance(found, tuple) else [found])]
+    for running in (value for value in values if isinstance(value, Domain)):
+        report.sections.append(("the end of the broker's log", running.broker.tail(20_000)))
         for name, agent in running.agents.items():
-            report.sections.append((f"the end of {name}'s log", agent.tail()))
+            report.sections.append((f"the end of {name}'s log", agent.tail(20_000)))

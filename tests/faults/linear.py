@@ -101,6 +101,9 @@ def after(state: State, op: Op) -> list[State]:
             return [state]
         case None:
             return [] if done is None else [done]
+        case "HostNotConnected":
+            # Those who had to be asked did not answer: nothing was done.
+            return [state]
         case "InvalidPowerState" | "MemoryHotPlugNotSupported" | "not running" | "already active":
             right = op.existing is None or op.existing == state.power
             return [state] if done is None and right else []

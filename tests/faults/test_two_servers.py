@@ -145,6 +145,12 @@ def told(history: list[Op], what: str) -> str:
     return f"{what}: {len(history)} operations, {sum(op.reads for op in history)} of them reads; {dict(counts.most_common())}"
 
 
+def out_of_touch(domain) -> bool:
+    """Whether a process missed a beat of another, as on a machine that has far more to do than this: what needs both is refused then."""
+    logs = [process.log.read_text(errors="replace") for process in (domain.broker, *domain.agents.values())]
+    return any(said in log for log in logs for said in ("the engine is away", "a replica is stale"))
+
+
 def settled(history: list[Op], servers: list[Server], witness) -> list[Op]:
     """The history with what the witness sees at the end, once every server shows the same. A history may fit several orders with several
     ends (what a command did that was overtaken is open), so the end is one more answer to be judged."""
@@ -175,7 +181,8 @@ def test_two_servers_and_two_fronts_agree_on_one_order(simulated):
     # In the end everybody sees the same, and it is what an order of all that was told leaves.
     linear.judge(settled(history, servers, servers[2].read), initial, lagging=frozenset({"fleet-1", "fleet-2"}))
     faults = {op.fault for op in history}
-    assert faults <= {None, "TaskInProgress", "InvalidPowerState", "MemoryHotPlugNotSupported", "RequestCanceled"}
+    allowed = {None, "TaskInProgress", "InvalidPowerState", "MemoryHotPlugNotSupported", "RequestCanceled"}
+    assert faults <= allowed | ({"HostNotConnected"} if out_of_touch(simulated) else set())
     # They did meet, and they did get something done.
     assert {None, "TaskInProgress", "InvalidPowerState"} <= faults
 
