@@ -4,6 +4,7 @@
 //! known before? contested? stale? too late? ─▶ guards of the protocol that asked ─▶ (reread; what the plan read, unchanged?) ─▶ lower
 //!   ─▶ intent durable ─▶ step ─ answered ─▶ step ─ … ─▶ look until the effect is there, or facts show it ─▶ Done
 //!                         ├─ the target said no ─▶ take back what was answered, last first ─▶ Failed
+//!                         │                        └─ it is away ─▶ Unknown; the lane is held until it is back and all is taken back
 //!                         └─ answer lost ─▶ look: there ─▶ go on │ not there ─▶ as if it said no │ blind ─▶ Unknown
 //! ```
 //!
@@ -32,6 +33,7 @@ use send::{Sent, send};
 use std::sync::Arc;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
+use undo::Back;
 use union::{
     Command, Plan, Record,
     command::{Cause, Class, Code, Outcome, Revision},
@@ -241,7 +243,7 @@ async fn perform(
                 },
             };
             if matches!(outcome, Outcome::Unknown { .. }) {
-                *doubt = Some(Doubt { plan: Arc::clone(plan), at: plan.steps.len() });
+                *doubt = Some(Doubt { plan: Arc::clone(plan), at: plan.steps.len(), failed: None });
             }
             outcome
         }
@@ -250,26 +252,31 @@ async fn perform(
             Look::There(revision) if idempotent => {
                 Outcome::Done { revision, result: plan.appears, already: true }
             }
-            _ => {
-                Outcome::Failed(undo::take_back(work.owner, targets, command, plan, at, error.cause()).await)
-            }
+            // What is left was not refused: there was no time, or no way.
+            _ if error.is_away() && sight.is_past(at) => done(owner.inventory.revision(), plan),
+            _ => taken_back(work, plan, at, error.cause(), doubt).await,
         },
         Sent::Unknown { at, error } => {
             let until = run.deadline + owner.limits.settle;
             match sight.step(at, until, || owner.still_runs(run)).await {
-                Look::There(revision) if at + 1 >= plan.steps.len() => done(revision, plan),
+                Look::There(revision) if at + 1 >= plan.steps.len() || sight.is_past(at + 1) => {
+                    done(revision, plan)
+                }
                 // It was done after all, and there is no time left for the steps behind it.
                 Look::There(_) => {
                     let cause = late(&command.verb, &error.to_string());
-                    Outcome::Failed(undo::take_back(work.owner, targets, command, plan, at + 1, cause).await)
+                    taken_back(work, plan, at + 1, cause, doubt).await
+                }
+                Look::Nothing | Look::Missing | Look::Gone if sight.is_past(at) => {
+                    done(owner.inventory.revision(), plan)
                 }
                 Look::Missing | Look::Gone if idempotent || command.schema.class == Class::OnceProbed => {
                     let cause = late(&command.verb, &error.to_string());
-                    Outcome::Failed(undo::take_back(work.owner, targets, command, plan, at, cause).await)
+                    taken_back(work, plan, at, cause, doubt).await
                 }
                 look => {
                     if look == Look::Blind {
-                        *doubt = Some(Doubt { plan: Arc::clone(plan), at });
+                        *doubt = Some(Doubt { plan: Arc::clone(plan), at, failed: None });
                     }
                     Outcome::Unknown {
                         probe: command.object.to_string(),
@@ -280,6 +287,28 @@ async fn perform(
                     }
                 }
             }
+        }
+    }
+}
+
+/// Takes back the steps before `at` of a plan that failed.
+async fn taken_back(
+    work: &Work<'_>,
+    plan: &Arc<Plan>,
+    at: usize,
+    cause: Cause,
+    doubt: &mut Option<Doubt>,
+) -> Outcome {
+    let (owner, command) = (work.owner, &*work.run.command);
+    match undo::take_back(owner, std::slice::from_ref(work.target), command, plan, at, cause).await {
+        Back::Ended(cause) => Outcome::Failed(cause),
+        Back::Later(cause) => {
+            let message = format!(
+                "{} failed, and its target went away before all of it was taken back, which is done when it answers: {cause}",
+                command.verb
+            );
+            *doubt = Some(Doubt { plan: Arc::clone(plan), at, failed: Some(cause) });
+            Outcome::Unknown { probe: command.object.to_string(), message }
         }
     }
 }

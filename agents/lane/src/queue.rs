@@ -179,6 +179,13 @@ impl<T> Queue<T> {
         false
     }
 
+    /// A job that ended goes on: it runs again, before all that wait. To be called before what would have run next has begun.
+    pub fn reinstate(&mut self, job: Job<T>) {
+        if let Some(next) = self.running.replace(Entry::of(job)) {
+            self.waiting.push_front(next);
+        }
+    }
+
     /// Takes out the jobs that wait, or follow, and for which `out` holds. What follows a job that is taken out, and stays, takes its place.
     pub fn take_waiting(&mut self, out: impl Fn(&T) -> bool) -> Vec<Job<T>> {
         let mut taken = Vec::new();

@@ -39,6 +39,8 @@ pub struct Unsettled {
     pub answered: usize,
     /// The target that was called; empty: not known, all are looked at.
     pub target: Arc<str>,
+    /// Why it failed, where that is known and its answered steps are still to be taken back.
+    pub failed: Option<Cause>,
 }
 
 /// What an owner knows of a command.

@@ -42,6 +42,11 @@ impl TargetError {
         matches!(self, TargetError::Lost(_) | TargetError::TimedOut)
     }
 
+    /// Whether it says nothing of what was asked, only that there was no answer.
+    pub fn is_away(&self) -> bool {
+        self.is_ambiguous() || matches!(self, TargetError::Unreachable(_))
+    }
+
     /// As the cause of a command that failed so.
     pub fn cause(&self) -> Cause {
         let code = match self {

@@ -99,7 +99,7 @@ impl Owner {
     }
 
     /// A run came to its end.
-    fn conclude(&self, run: Run, outcome: Outcome, doubt: Option<perform::Doubt>) {
+    fn conclude(&self, run: Run, outcome: Outcome, mut doubt: Option<perform::Doubt>) {
         let object = run.command.object;
         let mut guard = self.lanes.lock();
         let lanes = &mut *guard;
@@ -118,7 +118,9 @@ impl Owner {
         let alone = !lanes.others.contains_key(&run.command.id);
         self.end(lanes, ended, &outcome);
         let lane = run.lane;
-        if let Some(doubt) = doubt.filter(|_| alone && lanes.doubts.len() < self.limits.owner) {
+        if let Some(doubt) = doubt.take_if(|doubt| doubt.is_half()) {
+            self.settle_half(lanes, &run, doubt);
+        } else if let Some(doubt) = doubt.filter(|_| alone && lanes.doubts.len() < self.limits.owner) {
             let id = run.command.id;
             let hurry = Arc::new(Notify::new());
             let search = perform::follow(Weak::clone(&self.me), run, doubt, Arc::clone(&hurry));

@@ -1,7 +1,8 @@
-//! After a restart: what became of the commands that had begun.
+//! After a restart, and after a target came back: what became of the commands that had begun.
 
-use super::{Errand, Lanes, Load, Owner};
+use super::{Errand, Lanes, Load, Owner, Run};
 use crate::{
+    perform::Doubt,
     queue::{Job, Queue},
     recorder::Unsettled,
     target::Target,
@@ -14,7 +15,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 use union::{
-    CommandId, Kind, ObjectId,
+    Command, CommandId, Kind, ObjectId, Plan,
     command::{Cause, Code, Outcome},
 };
 
@@ -48,6 +49,31 @@ impl Owner {
             }
         }
         tickets
+    }
+
+    /// Half a plan whose target went away, told as unknown: its lane is held until the target answers, and what was done is taken back.
+    pub(super) fn settle_half(&self, lanes: &mut Lanes, run: &Run, doubt: Doubt) {
+        let Errand::Perform { target, .. } = &run.errand else { return };
+        let Doubt { plan, at, failed } = doubt;
+        let command = &run.command;
+        let unsettled = Unsettled {
+            command: Command::clone(command),
+            plan: Plan::clone(&plan),
+            sent: true,
+            answered: at,
+            target: Arc::from(target.name()),
+            failed,
+        };
+        tracing::warn!(command = %command.id, verb = %command.verb, object = %command.object, "half a plan is settled when its target answers; nothing else is done to the object before");
+        let (sender, outcome) = watch::channel(None);
+        let ticket = Ticket { command: command.id, task: run.task, outcome };
+        let load = Load::new(command, Instant::now(), sender, Errand::Settle(Arc::new(unsettled)));
+        lanes.ended.retain(|ended| *ended != command.id);
+        lanes.known.insert(command.id, ticket);
+        lanes.here.insert(command.id, run.lane);
+        lanes.count += 1;
+        let job = Job { id: command.id, verb: Arc::clone(&command.verb), load };
+        lanes.queue(run.lane, self.limits.lane).reinstate(job);
     }
 
     /// Who may look at a target at a time.

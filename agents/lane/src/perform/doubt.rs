@@ -5,7 +5,7 @@
 //!    └─ another command comes there: one more look; what is seen after that could be that one's, so it stays unknown
 //! ```
 //!
-//! Nothing is sent: half a plan stays unknown too.
+//! Nothing is sent. Half a plan is not looked for here: what is done about it ([`super::settle`]) needs the lane, and holds it from the start.
 
 use super::{Look, Sight, done, late};
 use crate::owner::{Errand, Owner, Run};
@@ -17,7 +17,10 @@ use tokio::{
     sync::Notify,
     time::{Instant, timeout},
 };
-use union::{Plan, command::Outcome};
+use union::{
+    Plan,
+    command::{Cause, Outcome},
+};
 
 /// What is not known.
 #[derive(Clone, Debug)]
@@ -26,6 +29,15 @@ pub(crate) struct Doubt {
     pub plan: Arc<Plan>,
     /// The step whose answer is lost; as many as there are: all were answered well.
     pub at: usize,
+    /// Why it failed, if that is known: what is in doubt is that the steps before `at` were taken back.
+    pub failed: Option<Cause>,
+}
+
+impl Doubt {
+    /// Whether steps of the plan may have to be taken back.
+    pub fn is_half(&self) -> bool {
+        self.failed.is_some() || (self.plan.steps.len() > 1 && self.at < self.plan.steps.len())
+    }
 }
 
 /// Looks until the target answers, however long that lasts, and at once when `hurry` says so. Ends without a word if it cannot be told.
@@ -41,18 +53,18 @@ pub(crate) async fn follow(owner: Weak<Owner>, run: Run, doubt: Doubt, hurry: Ar
         let until = Instant::now() + limits.settle;
         let sight = Sight { owner: &owner, command: &run.command, plan, targets };
         let look = match doubt.at < plan.steps.len() {
-            true => sight.step_once(doubt.at, doubt.at > 0, until).await,
+            true => sight.step_once(doubt.at, false, until).await,
             false => sight.once(until).await,
         };
         let answered = doubt.at >= plan.steps.len();
         match look {
-            Look::There(revision) if doubt.at + 1 >= plan.steps.len() => {
+            Look::There(revision) => {
                 return owner.found(&run, done(revision, plan));
             }
             Look::Nothing | Look::Gone if answered => {
                 return owner.found(&run, done(owner.inventory.revision(), plan));
             }
-            Look::Missing | Look::Gone if doubt.at == 0 || answered => {
+            Look::Missing | Look::Gone => {
                 let since = *missing_since.get_or_insert_with(Instant::now);
                 if since.elapsed() >= limits.grace {
                     let why =
@@ -61,7 +73,7 @@ pub(crate) async fn follow(owner: Weak<Owner>, run: Run, doubt: Doubt, hurry: Ar
                 }
             }
             Look::Blind => missing_since = None,
-            Look::There(_) | Look::Nothing | Look::Missing | Look::Gone => return,
+            Look::Nothing => return,
         }
         drop(owner);
         let (first, longest) = limits.pause;

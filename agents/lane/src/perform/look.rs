@@ -60,6 +60,21 @@ impl Sight<'_> {
         }
     }
 
+    /// Whether the plan, of which the steps before `at` were done, is past the point where it could be taken back: what it removes is
+    /// gone, by a step that leaves no way back. Then it has done what it is for; the calls that would have followed are not made any more.
+    pub fn is_past(&self, at: usize) -> bool {
+        let steps = &self.plan.steps;
+        let past = self.plan.vanishes.is_some()
+            && self.mark() == Some(true)
+            && steps.iter().take(at).any(|step| step.call.undo.is_none());
+        if past {
+            let left: Vec<&str> = steps.iter().skip(at).map(|step| &*step.call.call).collect();
+            let (command, verb, object) = (self.command.id, &self.command.verb, self.command.object);
+            tracing::error!(%command, %verb, %object, ?left, "it was done, but these calls of its plan were not made, or not known to be");
+        }
+        past
+    }
+
     /// Reads afresh everything that the plan is about.
     pub async fn refresh(&self, until: Instant) -> Result<Revision, TargetError> {
         let mut ids: Vec<ObjectId> = vec![self.command.object];

@@ -3,17 +3,24 @@
 //! ```text
 //! nothing was sent ─▶ Failed            all steps answered ─▶ read afresh ─▶ Done
 //! step n in doubt ─▶ look until the target answers ─┬─ there, and the last ─▶ Done
+//!                                                   ├─ what the plan removes is gone for good ─▶ Done
 //!                                                   ├─ there, and others would follow ─▶ take all back ─▶ Failed
 //!                                                   ├─ not there ─▶ take back those before it ─▶ Failed
 //!                                                   └─ leaves nothing to look at ─▶ Failed: as a lost answer is
+//! failed in this life, and the target went away before all was taken back ─▶ taken back when it answers ─▶ Failed
 //! ```
+//!
+//! While a target is away nothing is taken back: it is tried again until it answers. What it then refuses stays, and the cause says so.
 //!
 //! Ten thousand may look at once after a death: at most [`LOOKS`] of one target do, and the others' time begins when theirs does.
 //!
 //! Nothing is sent again, and nothing that was not yet sent is: the caller has been told since, or is gone, and a power-off run late is worse
 //! than an error.
 
-use super::{Look, Sight, done, given_up, undo};
+use super::{
+    Look, Sight, done, given_up,
+    undo::{Back, take_back},
+};
 use crate::{
     owner::{Owner, Run},
     points,
@@ -56,6 +63,10 @@ pub(super) async fn settle(owner: &Arc<Owner>, run: &Run, unsettled: &Unsettled)
         let sight = Sight { owner, command, plan, targets: &targets };
         let look = match &*targets {
             [] => Look::Blind,
+            // What became of the last step is known.
+            _ if unsettled.failed.is_some() => {
+                sight.refresh(until).await.map_or(Look::Blind, |_| Look::Missing)
+            }
             _ if at >= count => sight.refresh(until).await.map_or(Look::Blind, Look::There),
             _ => sight.step_once(at, false, until).await,
         };
@@ -64,34 +75,38 @@ pub(super) async fn settle(owner: &Arc<Owner>, run: &Run, unsettled: &Unsettled)
             let message = format!("{} was interrupted when the agent stopped: {what}", command.verb);
             Cause::new(Code::TimedOut, message)
         };
-        match look {
+        let back = match look {
             Look::Blind => {
                 missing_since = None;
                 if !std::mem::replace(&mut told, true) {
                     tracing::warn!(command = %command.id, verb = %command.verb, object = %command.object, "what became of it is not known until its target answers");
                 }
+                None
             }
-            Look::There(revision) if at + 1 >= count => {
+            Look::There(revision) if at + 1 >= count || sight.is_past(at + 1) => {
                 fail::point(points::SETTLED);
                 return done(revision, plan);
             }
-            Look::There(_) => {
+            Look::There(_) => Some((at + 1, interrupted(&format!("{} of {count} steps were done", at + 1)))),
+            Look::Nothing | Look::Missing | Look::Gone if unsettled.failed.is_none() && sight.is_past(at) => {
                 fail::point(points::SETTLED);
-                let cause = interrupted(&format!("{} of {count} steps were done", at + 1));
-                return Outcome::Failed(undo::take_back(owner, &targets, command, plan, at + 1, cause).await);
+                return done(owner.inventory.revision(), plan);
             }
-            Look::Nothing => {
-                fail::point(points::SETTLED);
-                let cause = interrupted("whether it was done cannot be seen");
-                return Outcome::Failed(undo::take_back(owner, &targets, command, plan, at, cause).await);
-            }
-            Look::Missing | Look::Gone => {
-                let since = *missing_since.get_or_insert_with(Instant::now);
-                if since + owner.limits.grace <= Instant::now() {
-                    fail::point(points::SETTLED);
-                    let cause = interrupted("it was not done");
-                    return Outcome::Failed(undo::take_back(owner, &targets, command, plan, at, cause).await);
+            Look::Nothing => Some((at, interrupted("whether it was done cannot be seen"))),
+            Look::Missing | Look::Gone => match &unsettled.failed {
+                Some(cause) => Some((at, cause.clone())),
+                None => {
+                    let since = *missing_since.get_or_insert_with(Instant::now);
+                    let is_not = since + owner.limits.grace <= Instant::now();
+                    is_not.then(|| (at, interrupted("it was not done")))
                 }
+            },
+        };
+        if let Some((before, cause)) = back {
+            fail::point(points::SETTLED);
+            match take_back(owner, &targets, command, plan, before, cause).await {
+                Back::Ended(cause) => return Outcome::Failed(cause),
+                Back::Later(_) => missing_since = None,
             }
         }
         sleep(pause).await;

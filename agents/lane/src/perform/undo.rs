@@ -10,6 +10,14 @@ use std::sync::Arc;
 use tokio::time::{Instant, sleep, timeout_at};
 use union::{Command, ObjectId, Plan, command::Cause, fail};
 
+/// How far a plan was taken back.
+pub(super) enum Back {
+    /// As far as it can be; the cause says what stays.
+    Ended(Cause),
+    /// The target could not be asked: it is to be taken back, all of it, when it answers again.
+    Later(Cause),
+}
+
 /// Takes back the steps before `at`; the cause then says what could not be. Each call that takes one back has the settling time, whatever
 /// the command's deadline: half a plan is worse than a late answer.
 pub(super) async fn take_back(
@@ -19,9 +27,9 @@ pub(super) async fn take_back(
     plan: &Plan,
     at: usize,
     mut cause: Cause,
-) -> Cause {
+) -> Back {
     if at == 0 {
-        return cause;
+        return Back::Ended(cause);
     }
     fail::point(points::UNDO_BEGUN);
     let mut stays = Vec::new();
@@ -32,15 +40,28 @@ pub(super) async fn take_back(
         };
         let deadline = Instant::now() + owner.limits.settle;
         let holder = targets.iter().find(|t| t.holds(step.object)).or(targets.first());
-        let Some(target) = holder else { continue };
-        match undone(owner, target, step.object, undo, deadline).await {
-            Ok(()) => fail::point(points::UNDO_ANSWERED),
+        let Some(target) = holder else { return Back::Later(cause) };
+        let undone = undone(owner, target, step.object, undo, deadline).await;
+        if undone.is_ok() {
+            fail::point(points::UNDO_ANSWERED);
+        }
+        let until = Instant::now() + owner.limits.settle;
+        let read = timeout_at(until, target.reread(step.object, until)).await;
+        let read = read.unwrap_or(Err(TargetError::TimedOut));
+        if let Err(error) = &read {
+            tracing::debug!(object = %step.object, %error, "not read again after a step was taken back");
+        }
+        match undone {
+            Ok(()) => {}
+            // Those before it wait for it.
+            Err(error)
+                if undo.is == StepKind::Idempotent && error.is_away() && read.is_err_and(|e| e.is_away()) =>
+            {
+                return Back::Later(cause);
+            }
             Err(error) => {
                 stays.push(format!("taking back step {} ({}) failed: {error}", number + 1, step.call.call));
             }
-        }
-        if let Err(error) = target.reread(step.object, Instant::now() + owner.limits.settle).await {
-            tracing::debug!(object = %step.object, %error, "not read again after a step was taken back");
         }
     }
     if !stays.is_empty() {
@@ -48,7 +69,7 @@ pub(super) async fn take_back(
         cause.message =
             format!("{}; what was done before it stays in part: {}", cause.message, stays.join(", "));
     }
-    cause
+    Back::Ended(cause)
 }
 
 /// Makes the call that takes a step back. It may be made twice, so a lost answer is asked for again while there is time.
@@ -68,8 +89,7 @@ async fn undone(
             Ok(_) => return Ok(()),
             Err(error) => error,
         };
-        let again = error.is_ambiguous() || matches!(error, TargetError::Unreachable(_));
-        if !again || undo.is == StepKind::Once || Instant::now() + pause >= deadline {
+        if !error.is_away() || undo.is == StepKind::Once || Instant::now() + pause >= deadline {
             return Err(error);
         }
         sleep(pause).await;

@@ -40,6 +40,7 @@ pub(super) fn unsettled(schema: &Schema, entry: &Entry) -> Result<Unsettled, Str
     let envelope = body.envelope.ok_or("it has no command")?;
     let answered = entry.steps.iter().take_while(|step| step.state == StepState::Done).count();
     Ok(Unsettled {
+        failed: None,
         command: Command::from_pb(schema, &envelope).map_err(|e| e.to_string())?,
         plan: super::plan_of(schema, entry)?,
         sent: entry.was_sent(),

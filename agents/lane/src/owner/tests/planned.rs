@@ -21,6 +21,8 @@ struct Inside {
     script: Script<Act>,
     calls: Vec<String>,
     blind: u32,
+    /// Neither calls nor reads are answered, and calls do nothing.
+    away: bool,
     busy: BTreeSet<ObjectId>,
     overlapped: bool,
 }
@@ -81,6 +83,9 @@ impl Target for Hyper {
     ) -> Result<Value, TargetError> {
         let act = {
             let mut state = self.state.lock();
+            if state.away {
+                return Err(TargetError::Unreachable("no route".into()));
+            }
             let text = Hyper::text(call);
             state.calls.push(format!("{} {text}", call.call));
             state.overlapped |= !state.busy.insert(object);
@@ -102,8 +107,8 @@ impl Target for Hyper {
     async fn reread(&self, id: ObjectId, _: Instant) -> Result<Revision, TargetError> {
         {
             let mut state = self.state.lock();
-            if state.blind > 0 {
-                state.blind -= 1;
+            if state.blind > 0 || state.away {
+                state.blind = state.blind.saturating_sub(1);
                 return Err(TargetError::Unreachable("no route".into()));
             }
         }
@@ -395,9 +400,36 @@ async fn an_object_that_appears_or_vanishes_is_what_is_looked_for() {
 #[tokio::test(start_paused = true)]
 async fn a_mark_that_was_there_before_a_step_does_not_tell_of_it() {
     let w = plans([Act::Well, Act::NotDoneLost]);
+    let steps = [(vm(9), undone("Make", "new", "")), (vm(9), call("Wipe", "disk"))];
+    let outcome = w.send("CreateVm", folder(), Plan { appears: Some(vm(9)), ..plan(steps) }).outcome().await;
+    assert_eq!(word(&outcome), "unknown", "whether the disk is as it should be cannot be seen: {outcome:?}");
+}
+
+fn destroy() -> Plan {
     let steps = [(vm(1), call("Drop", "")), (vm(1), call("Wipe", "disk"))];
-    let outcome = w.send("DestroyVm", vm(1), Plan { vanishes: Some(vm(1)), ..plan(steps) }).outcome().await;
-    assert_eq!(word(&outcome), "unknown", "whether the disk is gone cannot be seen: {outcome:?}");
+    Plan { vanishes: Some(vm(1)), ..plan(steps) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_removed_and_cannot_come_back_is_removed_whatever_becomes_of_the_calls_behind() {
+    for acts in [[Act::Well, Act::NotDoneLost], [Act::Well, Act::DoneLost], [Act::DoneLost, Act::NotDoneLost]]
+    {
+        let w = plans(acts);
+        assert_eq!(word(&w.send("DestroyVm", vm(1), destroy()).outcome().await), "done", "{acts:?}");
+        assert_eq!(w.calls(), ["Drop ", "Wipe disk"], "each is made once");
+    }
+    // The deadline comes while the first is under way.
+    let w = plans([Act::Hang]);
+    let ticket = w.send("DestroyVm", vm(1), destroy());
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    w.target.state.lock().machines.remove(&vm(1));
+    assert_eq!(word(&ticket.outcome().await), "done");
+    assert_eq!(w.calls(), ["Drop "]);
+    // What the target refuses is told.
+    let w = plans([Act::Well, Act::No]);
+    let outcome = w.send("DestroyVm", vm(1), destroy()).outcome().await;
+    let Outcome::Failed(cause) = outcome else { panic!("{outcome:?}") };
+    assert!(cause.message.contains("step 1 (Drop) cannot be taken back"), "{cause}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -534,7 +566,7 @@ async fn every_failpoint_is_passed() {
     let command = w.command("Reset", vm(1));
     let plan = plan([(vm(1), call("Reset", ""))]);
     let target = Arc::from("hyper");
-    let begun = crate::Unsettled { command, plan, sent: true, answered: 0, target };
+    let begun = crate::Unsettled { command, plan, sent: true, answered: 0, target, failed: None };
     for ticket in w.owner.recover(vec![begun]) {
         ticket.outcome().await;
     }

@@ -6,7 +6,7 @@ use union::pb::TaskState;
 
 fn unsettled(w: &Plans, verb: &str, object: ObjectId, plan: Plan, answered: usize) -> Unsettled {
     let command = w.command(verb, object);
-    Unsettled { command, plan, sent: true, answered, target: Arc::from("hyper") }
+    Unsettled { command, plan, sent: true, answered, target: Arc::from("hyper"), failed: None }
 }
 
 fn one(w: &Plans, of: Unsettled) -> Ticket {
@@ -173,4 +173,84 @@ async fn what_is_not_known_at_its_end_is_found_out_while_nothing_else_begins() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     let Some(Known::Ended(outcome)) = w.owner.outcome(ticket.command) else { panic!("it ended") };
     assert_eq!(word(&outcome), "unknown", "the name could be the other's doing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_removed_for_good_before_the_crash_is_done_and_what_was_not_is_not() {
+    for answered in [0, 1] {
+        let w = plans([]);
+        w.target.state.lock().machines.remove(&vm(1));
+        let outcome = one(&w, unsettled(&w, "DestroyVm", vm(1), destroy(), answered)).outcome().await;
+        assert_eq!((word(&outcome), w.calls().len()), ("done", 0), "{answered}");
+        assert!(w.inventory.record(vm(1)).is_none());
+    }
+    let w = plans([]);
+    assert_eq!(word(&one(&w, unsettled(&w, "DestroyVm", vm(1), destroy(), 0)).outcome().await), "failed");
+    // A step that can be taken back is.
+    let steps = [(vm(2), undone("Name", "x", "vm2")), (vm(1), call("Drop", "")), (vm(1), call("Wipe", ""))];
+    let half = Plan { vanishes: Some(vm(1)), ..plan(steps) };
+    let w = plans([]);
+    assert_eq!(word(&one(&w, unsettled(&w, "DestroyVm", vm(1), half, 1)).outcome().await), "failed");
+    assert_eq!(w.calls(), ["Name vm2"]);
+}
+
+fn two() -> Plan {
+    plan([(vm(1), undone("Name", "web", "vm1")), (vm(1), undone("Note", "x", ""))])
+}
+
+/// Half a plan, told as unknown since the target went away within it.
+async fn half(acts: [Act; 2], away_ms: u64) -> (Plans, CommandId) {
+    let w = plans(acts);
+    let ticket = w.send("Reconfigure", vm(1), two());
+    tokio::time::sleep(Duration::from_millis(away_ms)).await;
+    w.target.state.lock().away = true;
+    assert_eq!(word(&ticket.clone().outcome().await), "unknown", "{acts:?}");
+    (w, ticket.command)
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_a_plan_is_taken_back_as_soon_as_its_target_is_back_and_nothing_comes_between() {
+    // The first was done and its answer lost; the second was lost; the second was refused and the way back was cut.
+    for (acts, away_ms) in
+        [([Act::DoneLost, Act::Well], 3), ([Act::Well, Act::NotDoneLost], 8), ([Act::Well, Act::No], 8)]
+    {
+        let (w, id) = half(acts, away_ms).await;
+        assert_eq!(w.owner.outcome(id), Some(Known::Running), "{acts:?}");
+        let late = w.send("Reconfigure", vm(1), plan([(vm(1), call("Note", "late"))]));
+        assert_eq!(code(&late.outcome().await), Code::TimedOut, "the lane is held");
+        tokio::time::sleep(Duration::from_secs(3_600)).await;
+        assert_eq!(w.owner.outcome(id), Some(Known::Running), "{acts:?}");
+        let behind = w.send("Reconfigure", vm(1), plan([(vm(1), call("Note", "after"))]));
+        w.target.state.lock().away = false;
+        assert_eq!(word(&behind.outcome().await), "done");
+        let Some(Known::Ended(Outcome::Failed(cause))) = w.owner.outcome(id) else { panic!("{acts:?}") };
+        assert_eq!(cause.native_code == 7, matches!(acts[1], Act::No), "it says why it failed: {cause}");
+        assert_eq!(w.machine(vm(1)), ("vm1".into(), "after".into()), "{acts:?}");
+        let calls = w.calls();
+        assert_eq!(calls.iter().filter(|call| *call == "Name web").count(), 1, "{calls:?}");
+        assert!(calls.iter().filter(|call| *call == "Note x").count() <= 1, "{calls:?}");
+        assert_eq!(calls.last().map(String::as_str), Some("Note after"), "{calls:?}");
+        let told = w.notes.told();
+        let ends: Vec<_> = told.iter().filter(|told| told.starts_with("ended")).collect();
+        assert_eq!(ends, ["ended unknown", "ended failed", "ended done"], "{told:?}");
+        assert_eq!((w.owner.count(), w.owner.lanes.lock().lanes.len()), (0, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_a_plan_of_which_the_rest_was_done_is_done() {
+    let (w, id) = half([Act::Well, Act::DoneLost], 8).await;
+    w.target.state.lock().away = false;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(matches!(w.owner.outcome(id), Some(Known::Ended(Outcome::Done { .. }))));
+    assert_eq!(w.calls(), ["Name web", "Note x"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_target_that_is_there_does_not_take_back_stays_and_holds_nothing() {
+    let w = plans([Act::Well, Act::No, Act::No]);
+    let outcome = w.reconfigure(two()).await;
+    let Outcome::Failed(cause) = outcome else { panic!("{outcome:?}") };
+    assert!(cause.message.contains("taking back step 1 (Name) failed"), "{cause}");
+    assert_eq!(w.owner.count(), 0);
 }
