@@ -24,6 +24,8 @@ CALLS = {
     "memory": ("ReconfigVM_Task", lambda mib: f"<spec><memoryMB>{mib}</memoryMB></spec>"),
     "rename": ("Rename_Task", lambda name: f"<newName>{name}</newName>"),
 }
+# Seconds that a whole quarrel may take; on an idle machine it is a twentieth of it.
+PATIENCE = 800
 SHOWN = ("runtime.powerState", "config.annotation", "config.hardware.memoryMB", "name")
 
 
@@ -134,8 +136,9 @@ def quarrel(servers: list, vms: dict[str, list[str]], each: int, seed: int, dire
     threads = [threading.Thread(target=work, args=(server, n), daemon=True) for n, server in enumerate(servers)]
     for thread in threads:
         thread.start()
+    deadline = time.monotonic() + PATIENCE
     for thread in threads:
-        thread.join(240)
+        thread.join(max(0.0, deadline - time.monotonic()))
     assert not failed, failed
     assert len(history) == each * len(servers)
     return history

@@ -14,7 +14,7 @@ import lab
 import linear
 import runner
 from linear import OFF, ON, NotLinear, Op, State
-from servers import Server, Virsh, morefs, quarrel
+from servers import PATIENCE, Server, Virsh, morefs, quarrel
 
 EACH = int(os.environ.get("HYPERGLOT_QUARREL", "500"))
 SEED = int(os.environ.get("HYPERGLOT_QUARREL_SEED", "3"))
@@ -168,6 +168,7 @@ def settled(history: list[Op], servers: list[Server], witness) -> list[Op]:
     return [*history, *looked]
 
 
+@pytest.mark.timeout(PATIENCE + 100)
 def test_two_servers_and_two_fronts_agree_on_one_order(simulated):
     refs = fronts(simulated, "quick", ["one", "two", "three"])
     servers = [Server(f"{view}-{n}", simulated.fleet if view == "fleet" else simulated.host("quick"), refs[view])
@@ -223,6 +224,7 @@ def real(work, installation):
             yield running, host
 
 
+@pytest.mark.timeout(PATIENCE + 100)
 def test_two_servers_and_virsh_agree_on_one_order(real):
     domain, host = real
     uuids = {guest.name: lab.guest_uuid("lab03", guest.name) for guest in GUESTS}
