@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import random
 import subprocess
 import threading
@@ -26,6 +27,8 @@ CALLS = {
 }
 # Seconds that a whole quarrel may take; on an idle machine it is a twentieth of it.
 PATIENCE = 800
+# Seconds within which every command ends, also where each answer is lost and asked for again.
+ENDS = 200
 SHOWN = ("runtime.powerState", "config.annotation", "config.hardware.memoryMB", "name")
 
 
@@ -47,9 +50,13 @@ class Server:
 
     def properties(self, kind: str, moref: str, paths) -> soap.Reply:
         sets = "".join(f"<pathSet>{path}</pathSet>" for path in paths)
-        return self.client.call("RetrievePropertiesEx", self.client.collector,
-                                f'<specSet><propSet><type>{kind}</type>{sets}</propSet><objectSet><obj type="{kind}">{moref}</obj>'
-                                "</objectSet></specSet><options/>")
+        spec = (f'<specSet><propSet><type>{kind}</type>{sets}</propSet><objectSet><obj type="{kind}">{moref}</obj></objectSet></specSet>'
+                "<options/>")
+        try:
+            return self.client.call("RetrievePropertiesEx", self.client.collector, spec)
+        except (http.client.HTTPException, OSError):
+            # A connection that nobody used for a minute was closed; what only reads may be asked again.
+            return self.client.call("RetrievePropertiesEx", self.client.collector, spec)
 
     def read(self, vm: str) -> State:
         reply = self.properties("VirtualMachine", self.machines[vm], SHOWN)
@@ -63,7 +70,7 @@ class Server:
 
     def end(self, task: str) -> tuple[str | None, str | None]:
         """Waits for a task; its fault and the power state that the fault names."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + ENDS
         while time.monotonic() < deadline:
             reply = self.properties("Task", task, ("info",))
             state = reply.value("state")
