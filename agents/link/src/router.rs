@@ -8,7 +8,8 @@
 //!          task ─▶ Submission ─▶ Outcome ─▶ our replica holds its revision ─▶ task and ticket end      (`router/flight.rs`)
 //! ```
 //! What is refused is refused before there is a task, an id or a commit (`router/room.rs`); while the process is late with its work fewer
-//! commands are taken on (`router/pulse.rs`).
+//! commands are taken on (`router/pulse.rs`). Commands are the work of the runtime that the router was made in, whatever runtime their
+//! front is served by: who is refused, and who reads, waits for no command.
 
 use crate::{
     engine::{Engine, Service, Verb, ask},
@@ -31,6 +32,7 @@ use std::{
     sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
+use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use union::{
     Clock, Command, CommandId, ObjectId,
@@ -122,6 +124,8 @@ pub struct Router {
     /// Each command that is under way; `None`: it is being taken on.
     flights: Mutex<FxHashMap<CommandId, Option<Ticket>>>,
     tracker: TaskTracker,
+    /// Where commands are done; `None`: where they are asked for.
+    work: Option<Handle>,
     kept: OnceLock<Arc<TaskKeeper>>,
     journal: OnceLock<Arc<Journal>>,
 }
@@ -133,7 +137,7 @@ impl std::fmt::Debug for Router {
 }
 
 impl Router {
-    /// A router with nothing under way.
+    /// A router with nothing under way. Commands will be done by the runtime that this is called in.
     pub fn new(deps: Deps) -> Arc<Router> {
         let Deps { owner, engine, presence, grants, tree, tasks, replica, bundle, clock } = deps;
         let (room, local) = (room::Room::new(limits::IN_FLIGHT), room::Room::new(limits::LOCAL));
@@ -153,6 +157,7 @@ impl Router {
             local,
             flights: Mutex::default(),
             tracker: TaskTracker::new(),
+            work: Handle::try_current().ok(),
             kept: OnceLock::new(),
             journal: OnceLock::new(),
         })
@@ -334,6 +339,8 @@ impl Commands for Router {
     }
 
     fn submit(&self, command: Command, reply: Reply) -> Result<Ticket, Cause> {
+        // What the lanes spawn for it, too.
+        let _work = self.work.as_ref().map(Handle::enter);
         match (self.route(&command), &self.owner) {
             (Route::Local, Some(owner)) => {
                 self.grants.check(&command, &*self.tree)?;
@@ -353,6 +360,7 @@ impl Commands for Router {
     }
 
     fn cancel(&self, command: CommandId) -> Result<(), Cause> {
+        let _work = self.work.as_ref().map(Handle::enter);
         if !self.flights.lock().contains_key(&command) {
             return match &self.owner {
                 Some(owner) => owner.cancel(command),

@@ -14,6 +14,7 @@ use crate::{
     metrics::Metrics,
     say,
     status::FrontStatus,
+    threads::Threads,
 };
 use ::front::{BindError, Limits, Listener, ca::Ca, tls::TlsConfig};
 use ::link::Router;
@@ -112,15 +113,27 @@ impl With {
 }
 
 /// The open listeners.
-#[derive(Default)]
 pub struct Fronts {
     open: Mutex<Vec<Open>>,
     ready: AtomicBool,
     /// Fronts open, or other mappings come: one at a time.
     turn: tokio::sync::Mutex<()>,
+    threads: Threads,
 }
 
 impl Fronts {
+    /// None yet, on threads of their own.
+    pub fn new() -> Result<Fronts, Failure> {
+        let threads =
+            Threads::start().map_err(|e| Failure::other(format!("the fronts have no threads: {e}")))?;
+        Ok(Fronts {
+            open: Mutex::default(),
+            ready: AtomicBool::new(false),
+            turn: Default::default(),
+            threads,
+        })
+    }
+
     /// Whether those that can be are open.
     pub fn ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
@@ -217,9 +230,6 @@ impl Fronts {
                 Some(TlsConfig::new(leaf).map_err(Failure::other)?)
             }
         };
-        let listener =
-            Listener::bind(config.listen, tls, with.limits).map_err(|e| cannot_listen("[[front]]", &e))?;
-        let listener = listener.observed(with.metrics.front(&name));
         let deps = vsphere::front::Deps {
             bundle: agent.bundle(),
             view,
@@ -229,7 +239,13 @@ impl Fronts {
             clock: Arc::clone(&agent.clock),
             ids: Arc::clone(&agent.ids),
         };
-        let serving = vsphere::front::serve_as(listener, deps, natives).map_err(Failure::other)?;
+        let serving = {
+            let _there = self.threads.enter();
+            let listener = Listener::bind(config.listen, tls, with.limits);
+            let listener = listener.map_err(|e| cannot_listen("[[front]]", &e))?;
+            let listener = listener.observed(with.metrics.front(&name));
+            vsphere::front::serve_as(listener, deps, natives).map_err(Failure::other)?
+        };
         // What happens to objects is told once, by the agent; who logs in only a front knows.
         let logins = agent.publisher.clone().events(
             Arc::clone(serving.chronicle()),

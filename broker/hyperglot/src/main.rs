@@ -39,6 +39,7 @@ mod run;
 mod say;
 mod sim_role;
 mod status;
+mod threads;
 mod up;
 mod watch;
 mod ways;

@@ -104,7 +104,7 @@ pub async fn run(path: Option<PathBuf>, shape: Shape) -> Result<(), Failure> {
     agent.lead(&room.fleet);
     drop(room.ways.own.set((Arc::clone(&name), Arc::clone(&agent.joined.link))));
     let with = with(&config, &room, agent, ca);
-    let fronts = Arc::new(Fronts::default());
+    let fronts = Arc::new(Fronts::new()?);
     let fleet = Some(Arc::clone(room.fleet.inventory().schema()));
     let pushes = Pushes {
         in_force: InForce::new(&with.agent, &fronts, &config.fronts, fleet, (shelf, loaded.pack)),

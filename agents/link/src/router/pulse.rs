@@ -1,7 +1,8 @@
 //! How late this process is with what is due, and how many commands may be under way for that.
 //!
-//! Who has taken on more than can be done lets everybody wait: the refused and the readers too, as all of them are work of one runtime. So
-//! while many commands are under way a beat is due every [`limits::PULSE`], and how late it comes is how long anybody waits for a turn.
+//! Who has taken on more than can be done lets everybody wait: every command shares the runtime of the work with all others, and the
+//! processors with those who are refused or read. So while many commands are under way a beat is due every [`limits::PULSE`] in the runtime
+//! of the work, and how late it comes is how long anything there waits for a turn.
 //!
 //! ```text
 //!  at rest ─ more than limits::FLOOR under way ─▶ beating ─┬─ late, and smoothed, > limits::LATE ─▶ a quarter fewer than are under way,

@@ -269,3 +269,29 @@ async fn a_task_of_an_own_command_ends_by_the_own_journal() {
     assert_eq!(state(&next, task), TaskState::Succeeded as i64);
     assert!(next.engine.heard::<pb::About>("settle").is_empty());
 }
+
+#[test]
+fn commands_are_done_in_the_runtime_that_the_router_was_made_in() {
+    let runtime = |name: &str| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(1).thread_name(name).enable_all().build().unwrap()
+    };
+    let (work, fronts) = (runtime("work"), runtime("fronts"));
+    let world = work.block_on(world());
+    world.log_in("s1", "ann");
+    world.engine_is_here();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let here = Arc::clone(&seen);
+    world.engine.says("vm.PowerOn", move |_| {
+        here.lock().push(std::thread::current().name().map(str::to_owned));
+        Ok(answered(&said(&done())))
+    });
+    let router = Arc::clone(&world.router);
+    let asked = fronts.spawn(async move {
+        let ticket = router.submit(command(1, "PowerOn", elsewhere()), Reply::Task).unwrap();
+        (std::thread::current().name().map(str::to_owned), ticket.outcome().await)
+    });
+    let (asker, outcome) = fronts.block_on(asked).unwrap();
+    assert_eq!((asker.as_deref(), outcome), (Some("fronts"), done()));
+    assert_eq!(*seen.lock(), [Some("work".to_owned())]);
+}
