@@ -143,6 +143,7 @@ pub(crate) enum Expr {
     EndsWith(Box<Expr>, Box<Expr>),
     /// Whether a text can be a name: 1 to 80 characters, no control character, no slash of either kind.
     IsName(Box<Expr>),
+    IsUuid(Box<Expr>),
     /// A path as seen from a folder above it.
     Below(Box<Expr>, Box<Expr>),
     /// Whether something else shows the file behind the item, a disk; with where the object says its host.

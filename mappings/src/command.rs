@@ -23,6 +23,7 @@ use union::{
 pub(crate) mod changes;
 pub(crate) mod device;
 pub(crate) mod effect;
+pub(crate) mod keys;
 mod lift;
 mod plan;
 pub(crate) mod read;
@@ -230,8 +231,8 @@ pub(crate) enum Form {
     Value { to: Place, field: NativeField, chain: Chain },
     /// A list of structures becomes a list of parts.
     Items { to: Place, types: Vec<ItemRows> },
-    /// Of each structure of a list only the type counts.
-    Types { to: Place, values: Vec<(Arc<str>, Value)> },
+    /// Of each structure of a list only the type counts; without one it is of the type that the schema declares.
+    Types { to: Place, values: Vec<(Arc<str>, Value)>, declared: Arc<str>, keys: Option<keys::Keys> },
     /// An object by the name that the view shows.
     Named { to: Place, kind: Kind },
     /// `[store] path/of/file`.
@@ -245,6 +246,8 @@ pub(crate) struct ItemRows {
     pub message: MessageId,
     pub width: usize,
     pub rows: Vec<Argument>,
+    /// What an item is known by in its list, and the argument that says it: no item is without.
+    pub key: Option<(Slot, Arc<str>)>,
 }
 
 /// A field that gets an id of its own.

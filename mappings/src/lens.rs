@@ -83,6 +83,7 @@ pub(crate) enum Lens {
     Default(Value),
     Lower,
     Upper,
+    Mac,
     Join(Arc<str>),
     Split(Arc<str>),
     Key(i64),
@@ -109,6 +110,7 @@ impl Lens {
             Lens::Default(_) => "default",
             Lens::Lower => "lower",
             Lens::Upper => "upper",
+            Lens::Mac => "mac",
             Lens::Join(_) => "join",
             Lens::Split(_) => "split",
             Lens::Key(_) => "key",
@@ -125,7 +127,7 @@ impl Lens {
             | Lens::Upper
             | Lens::Join(_)
             | Lens::Split(_) => Class::Quotient,
-            Lens::Times(_) | Lens::Offset(_) => Class::Partial,
+            Lens::Times(_) | Lens::Offset(_) | Lens::Mac => Class::Partial,
             Lens::Enum(table) => table.class,
             Lens::Present | Lens::Key(_) => Class::RenderOnly,
         }
@@ -166,6 +168,7 @@ impl Lens {
             (Lens::Switch(yes, no), Value::Bool(b)) => Value::Str(if *b { yes.clone() } else { no.clone() }),
             (Lens::Lower, Value::Str(text)) => Value::from(text.to_lowercase()),
             (Lens::Upper, Value::Str(text)) => Value::from(text.to_uppercase()),
+            (Lens::Mac, Value::Str(text)) => Value::from(mac(text)?),
             (Lens::Key(base), _) => {
                 let position = i64::try_from(position).unwrap_or(i64::MAX);
                 Value::Int(base.checked_add(position).ok_or_else(|| too_big(position))?)
@@ -207,8 +210,23 @@ impl Lens {
                 text if text == no => Value::Bool(false),
                 text => return Err(format!("expected `{yes}` or `{no}`, found `{text}`")),
             },
+            (Lens::Mac, Value::Str(text)) => Value::from(mac(text)?),
             _ => return Err(format!("`{}` cannot read this value", self.name())),
         })
+    }
+}
+
+/// A card's own address in small letters: six octets, not that of a group, not all of them 0.
+fn mac(text: &str) -> Result<String, Why> {
+    let octet = |octet: &str| {
+        let hex = octet.len() == 2 && octet.bytes().all(|b| b.is_ascii_hexdigit());
+        if hex { u8::from_str_radix(octet, 16).ok() } else { None }
+    };
+    let octets: Option<Vec<u8>> = text.trim().split([':', '-']).map(octet).collect();
+    let single = |all: &[u8]| all.first().is_some_and(|first| first % 2 == 0) && all.iter().any(|n| *n > 0);
+    match octets.filter(|all| all.len() == 6 && single(all)) {
+        Some(all) => Ok(all.iter().map(|octet| format!("{octet:02x}")).collect::<Vec<_>>().join(":")),
+        None => Err(format!("`{text}` is no address of one card, such as 52:54:00:12:34:56")),
     }
 }
 

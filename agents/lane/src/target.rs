@@ -31,6 +31,16 @@ pub enum TargetError {
         /// The target's own words.
         message: String,
     },
+    /// The target has something of that name already.
+    #[error("{message}")]
+    Exists {
+        /// The name, or whatever else may be there once.
+        name: String,
+        /// What has it.
+        object: ObjectId,
+        /// The target's own words.
+        message: String,
+    },
     /// The target has no such call.
     #[error("the target has no call `{0}`")]
     Unsupported(String),
@@ -53,11 +63,16 @@ impl TargetError {
             TargetError::Unreachable(_) => Code::Unreachable,
             TargetError::Lost(_) | TargetError::TimedOut => Code::TimedOut,
             TargetError::Failed { means, .. } => means.unwrap_or(Code::TargetFailed),
+            TargetError::Exists { .. } => Code::Duplicate,
             TargetError::Unsupported(_) => Code::NotSupported,
         };
         let mut cause = Cause::new(code, self.to_string());
         if let TargetError::Failed { code, .. } = self {
             cause.native_code = *code;
+        }
+        if let TargetError::Exists { name, object, .. } = self {
+            cause.arguments =
+                vec![(Arc::from("name"), Value::str(name)), (Arc::from("object"), Value::Ref(*object))];
         }
         cause
     }

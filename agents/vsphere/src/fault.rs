@@ -12,7 +12,7 @@ use mapping::{
     schema::{NativeField, NativeType, Primitive},
 };
 use std::sync::Arc;
-use union::{Value, command::Cause};
+use union::{ObjectId, Value, command::Cause};
 use wire::soap::encode::Encoder;
 
 /// A vim fault with its fields in wire order.
@@ -125,11 +125,11 @@ impl Fault {
         let table = if cause.fault.is_empty() { catalog.protocol().fault(cause.code) } else { None };
         let named = table.map_or(&*cause.fault, |table| &table.fault);
         let Some(def) = catalog.native().lookup(if named.is_empty() { UNNAMED } else { named }) else {
-            return Fault::new(UNNAMED, cause.message.as_str());
+            return Fault::new(UNNAMED, natively(&cause.message, catalog));
         };
         let message = table
             .and_then(|table| table.message.clone())
-            .unwrap_or_else(|| Arc::from(cause.message.as_str()));
+            .unwrap_or_else(|| natively(&cause.message, catalog));
         let mut fault = Fault::new(&def.name, message.clone());
         for field in &def.fields {
             let given = cause
@@ -145,7 +145,8 @@ impl Fault {
                     FaultValue::Message => Field::Text(message.clone()),
                 })
             };
-            if let Some(value) = given.or_else(from_table).or_else(|| Field::implied(field, object, cause)) {
+            if let Some(value) = given.or_else(from_table).or_else(|| Field::implied(field, object, &message))
+            {
                 fault = fault.with(&field.name, value);
             }
         }
@@ -191,13 +192,13 @@ impl Field {
     }
 
     /// What a field without an argument says, if it must say something.
-    fn implied(field: &NativeField, object: &NativeRef, cause: &Cause) -> Option<Field> {
+    fn implied(field: &NativeField, object: &NativeRef, message: &Arc<str>) -> Option<Field> {
         match field.ty {
             NativeType::Ref(_) if matches!(&*field.name, "obj" | "object" | "receiver") => {
                 Some(Field::Ref(object.clone()))
             }
             NativeType::Primitive(Primitive::String) if &*field.name == "reason" => {
-                Some(Field::Text(Arc::from(cause.message.as_str())))
+                Some(Field::Text(message.clone()))
             }
             NativeType::Primitive(Primitive::String) if !field.optional && !field.list => {
                 Some(Field::Text(Arc::from("")))
@@ -205,6 +206,32 @@ impl Field {
             _ => None,
         }
     }
+}
+
+/// A sentence in which the view's own ids stand for those of the union.
+fn natively(text: &str, catalog: &Catalog) -> Arc<str> {
+    /// As many bytes as a uuid has when it is written out.
+    const UUID: usize = 36;
+    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some((before, after)) = rest.split_once(':') {
+        let word = before.rfind(|c: char| !c.is_ascii_lowercase() && c != '_').map_or(0, |at| at + 1);
+        let start = before.get(word..).unwrap_or_default();
+        let id = after.get(..UUID).and_then(|uuid| format!("{start}:{uuid}").parse::<ObjectId>().ok());
+        match id.and_then(|id| catalog.reference(id)) {
+            Some(native) => {
+                out.push_str(before.get(..word).unwrap_or_default());
+                out.push_str(&native.id);
+                rest = after.get(UUID..).unwrap_or_default();
+            }
+            None => {
+                out.push_str(before);
+                out.push(':');
+                rest = after;
+            }
+        }
+    }
+    out.push_str(rest);
+    Arc::from(out)
 }
 
 /// A cause that neither a guard nor the mapping gives a fault.

@@ -181,7 +181,12 @@ impl Engine {
     fn move_into_folder(&self, command: &Command, grant: &Grant) -> Result<Change, Cause> {
         let into = command.object;
         let kind = self.open_folder(into)?;
-        let moved: Vec<ObjectId> = argument(self, command, "object_ids").refs().collect();
+        let mut moved: Vec<ObjectId> = Vec::new();
+        for id in argument(self, command, "object_ids").refs() {
+            if !moved.contains(&id) {
+                moved.push(id);
+            }
+        }
         let most = self.deps.limits.at_once;
         if moved.len() > most {
             return Err(no(
@@ -201,7 +206,7 @@ impl Engine {
                     self.changeable(id)?;
                     if self.tree.field(Kind::Folder, &record, "kind").as_int() != Some(kind) {
                         return Err(no(
-                            Code::InvalidArgument,
+                            Code::NotSupported,
                             format!("{into} takes no folders of the kind of {id}"),
                         ));
                     }
@@ -213,7 +218,7 @@ impl Engine {
                     }
                     "parent_id"
                 }
-                _ => return Err(no(Code::InvalidArgument, format!("{into} does not take {id}"))),
+                _ => return Err(no(Code::NotSupported, format!("{into} does not take {id}"))),
             };
             if self.tree.field(id.kind, &record, field).as_ref_id() == Some(into) {
                 continue;

@@ -20,6 +20,9 @@ use union::{
     plan::OwnFact,
 };
 
+/// The field by which management servers know a VM.
+const KNOWN_BY: &str = "instance_uuid";
+
 /// A command, ready to be sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Prepared {
@@ -106,6 +109,7 @@ impl Engine {
         let mut plan = plan.map_err(|cause| guarded.err().unwrap_or(cause))?;
         plan.bundle = Arc::from(&*bundle.hash);
         self.complete(&command, &mut plan);
+        self.known_once(&plan)?;
         Ok(Prepared { command, holder, plan: Some(plan), seen: Some(record) })
     }
 
@@ -156,6 +160,24 @@ impl Engine {
             let value = Value::Ref(command.object);
             plan.own.push(OwnFact { object: made, field: Arc::from("folder_id"), value });
         }
+    }
+
+    /// What management servers know a VM by is one VM's.
+    fn known_once(&self, plan: &Plan) -> Result<(), Cause> {
+        let inventory = self.deps.facts.inventory();
+        let field = inventory.schema().slot(Kind::Vm, KNOWN_BY);
+        for own in plan.own.iter().filter(|own| own.object.kind == Kind::Vm && *own.field == *KNOWN_BY) {
+            let (Some(field), Some(uuid)) = (field, own.value.as_str()) else { continue };
+            let others = inventory.find(Kind::Vm, field, uuid);
+            if let Some(other) = others.into_iter().find(|id| *id != own.object) {
+                let text = format!("{other} has the {KNOWN_BY} {uuid}; leave it out, or give another");
+                let mut cause = Cause::new(Code::Duplicate, text);
+                cause.arguments =
+                    vec![(Arc::from("name"), Value::str(uuid)), (Arc::from("object"), Value::Ref(other))];
+                return Err(cause);
+            }
+        }
+        Ok(())
     }
 
     /// Within a folder each name is one object's.

@@ -348,7 +348,7 @@ impl Checker<'_> {
     }
 
     fn call(&mut self, ast: &Ast, name: &str, arguments: &[Ast]) -> Option<Typed> {
-        const CALLS: [&str; 11] = [
+        const CALLS: [&str; 12] = [
             "has",
             "size",
             "sum",
@@ -358,6 +358,7 @@ impl Checker<'_> {
             "uuid",
             "ends_with",
             "is_name",
+            "is_uuid",
             "below",
             "shown_elsewhere",
         ];
@@ -412,6 +413,7 @@ impl Checker<'_> {
                 one(Expr::Text(boxed), Flow::Text)
             }
             ("is_name", Flow::Text, false) => one(Expr::IsName(boxed), Flow::Bool),
+            ("is_uuid", Flow::Text, false) => one(Expr::IsUuid(boxed), Flow::Bool),
             ("lower", Flow::Text, false) => one(Expr::Lower(boxed), Flow::Text),
             ("uuid", Flow::Ref(_), false) => one(Expr::Uuid(boxed), Flow::Text),
             ("native_id", Flow::Ref(_), false) => one(Expr::NativeId(boxed), Flow::Text),

@@ -54,6 +54,10 @@ pub(super) fn truth(expr: &Expr, frame: &Frame<'_>) -> bool {
             (Value::Str(a), Value::Str(b)) => a.ends_with(&**b),
             _ => false,
         },
+        Expr::IsUuid(a) => match &*eval(a, frame) {
+            Value::Str(text) => uuid::Uuid::try_parse(text).is_ok_and(|uuid| !uuid.is_nil()),
+            _ => false,
+        },
         Expr::IsName(a) => match &*eval(a, frame) {
             Value::Str(name) => is_name(name),
             _ => false,
@@ -172,6 +176,7 @@ fn eval<'a>(expr: &'a Expr, frame: &Frame<'a>) -> Val<'a> {
         },
         Expr::EndsWith(..)
         | Expr::IsName(_)
+        | Expr::IsUuid(_)
         | Expr::Not(_)
         | Expr::And(..)
         | Expr::Or(..)
@@ -229,5 +234,7 @@ fn arithmetic(op: Arithmetic, a: &Value, b: &Value, frame: &Frame<'_>) -> Val<'s
 /// What management products and hypervisors all take as the name of something.
 fn is_name(text: &str) -> bool {
     let wrong = |c: char| c.is_control() || matches!(c, '/' | '\\');
-    (1..=80).contains(&text.chars().count()) && !text.contains(wrong)
+    // Files and directories are named after things, and these two name others.
+    let own = !text.trim().is_empty() && !matches!(text, "." | "..");
+    own && (1..=80).contains(&text.chars().count()) && !text.contains(wrong)
 }

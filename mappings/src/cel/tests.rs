@@ -66,12 +66,24 @@ fn compares_ends_paths_and_ids() {
         ("a\\b", false),
         ("a\nb", false),
         ("\u{85}", false),
+        (" ", false),
+        (".", false),
+        ("..", false),
+        ("...", true),
     ] {
         assert_eq!(value("is_name(self.name)", &path(name)), Value::Bool(good), "{name:?}");
     }
     assert_eq!(value("is_name(self.name)", &path(&"ö".repeat(80))), Value::Bool(true));
     assert_eq!(value("is_name(self.name)", &path(&"ö".repeat(81))), Value::Bool(false));
     assert_eq!(value("is_name(self.name)", &[]), Value::Bool(false));
+    for (text, good) in [
+        ("5025d6a8-0000-4000-8000-000000000001", true),
+        ("00000000-0000-0000-0000-000000000000", false),
+        ("nonsense", false),
+        ("", false),
+    ] {
+        assert_eq!(value("is_uuid(self.name)", &path(text)), Value::Bool(good), "{text:?}");
+    }
     assert_eq!(value("below(self.name, '/pool/')", &path("/pool/iso/a.iso")), Value::str("iso/a.iso"));
     assert_eq!(value("below(self.name, '/pool')", &path("/pool2/a.iso")), Value::Absent);
     assert_eq!(value("below(self.name, '/pool')", &path("/pool/")), Value::Absent);

@@ -150,6 +150,7 @@ impl DeviceEdit {
         let Some(NodeKind::List(list)) = self.compiled.node(self.list).map(|n| &n.kind) else {
             return Ok(());
         };
+        let mut changed: Vec<String> = Vec::new();
         for (index, change) in changes.iter().enumerate() {
             let at = format!("{}[{index}]", self.path);
             let op = self.op(change.as_ref(), &at)?;
@@ -160,6 +161,17 @@ impl DeviceEdit {
             match op {
                 Op::Add => self.add(list, item, ids, &within, record)?,
                 Op::Edit | Op::Remove => {
+                    let key = list.key.as_deref().unwrap_or("key");
+                    if let Some(NativeValue::Text(text)) = item.get(key) {
+                        if changed.contains(&text) {
+                            let why = "an item is changed at most once in a call".to_owned();
+                            return Err(LiftError::BadValue {
+                                path: Arc::from(format!("{within}.{key}")),
+                                why,
+                            });
+                        }
+                        changed.push(text);
+                    }
                     let stored = stored.filter(|_| self.needs_stored());
                     let stored = stored.ok_or_else(|| LiftError::NoFacts { path: self.path.clone() })?;
                     self.change(list, op, item, ids, stored, (index, &within), record)?;

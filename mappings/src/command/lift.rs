@@ -41,6 +41,9 @@ impl CommandMap {
             row.lift(args, ids, &mut record, "")?;
         }
         let id = self.object(&record).unwrap_or_else(|| ObjectId::new(self.on, Uuid::nil()));
+        for row in &self.rows {
+            row.keys(args, &self.edits, id, stored)?;
+        }
         for edit in &self.edits {
             edit.lift(args, ids, stored.map(|(object, reader)| (id, object, reader)), &mut record)?;
         }
@@ -63,11 +66,12 @@ impl CommandMap {
             && let Some(NativeValue::Text(text)) = args.get(path)
             && !text.is_empty()
         {
-            let uuid = Uuid::try_parse(&text).map_err(|_| LiftError::BadValue {
+            let uuid = Uuid::try_parse(&text).ok().filter(|uuid| !uuid.is_nil() && !uuid.is_max());
+            let why = || LiftError::BadValue {
                 path: path.clone(),
-                why: format!("`{text}` is not a uuid"),
-            })?;
-            return Ok(ObjectId::new(fresh.kind, uuid));
+                why: format!("`{text}` is no uuid of anything"),
+            };
+            return Ok(ObjectId::new(fresh.kind, uuid.ok_or_else(why)?));
         }
         let none = || LiftError::NotSupported {
             path: Arc::from("this"),
@@ -168,21 +172,25 @@ impl Argument {
                 }
                 to.set(record, Value::list(made));
             }
-            Form::Types { to, values } => {
+            Form::Types { to, values, declared, .. } => {
                 let items = args.items(&self.path);
                 if items.is_empty() {
                     return Ok(());
                 }
                 bounded(&path(), items.len())?;
-                let mut made = Vec::with_capacity(items.len());
+                let mut made: Vec<Value> = Vec::with_capacity(items.len());
                 for (index, item) in items.iter().enumerate() {
-                    let ty = item.type_name().unwrap_or_default();
+                    let ty = item.type_name().unwrap_or_else(|| declared.to_string());
                     let value = values.iter().find(|(t, _)| **t == *ty).map(|(_, v)| v.clone());
                     let why = || LiftError::NotSupported {
                         path: Arc::from(format!("{}[{index}]", path())),
                         why: format!("`{ty}` has no row"),
                     };
-                    made.push(value.ok_or_else(why)?);
+                    let value = value.ok_or_else(why)?;
+                    // What counts by its type is there once.
+                    if !made.contains(&value) {
+                        made.push(value);
+                    }
                 }
                 to.set(record, Value::list(made));
             }
@@ -237,6 +245,12 @@ fn one_of(
     for row in &rows.rows {
         row.lift(item, ids, &mut record, at)?;
     }
+    if let Some((slot, path)) = &rows.key
+        && record.get(*slot).as_str().is_none_or(str::is_empty)
+    {
+        let path = Arc::from(format!("{at}.{path}"));
+        return Err(LiftError::BadValue { path, why: "it is empty".to_owned() });
+    }
     Ok(record)
 }
 
@@ -251,27 +265,25 @@ pub(super) fn named(
     ids.named(kind, name).ok_or_else(none)
 }
 
-/// `[store] path/of/file`: the store, and the path in it; `[] /path` names no store.
+/// `[store] path/of/file`: the store, and the path in it, which begins there even with a slash. `[]` names no store: that is only for what
+/// is shown so, since a file of the host's own is nobody's to name.
 pub(super) fn file_name<'t>(
     ids: &dyn Resolve,
     text: &'t str,
     path: &Arc<str>,
 ) -> Result<(Option<ObjectId>, &'t str), LiftError> {
+    let bad = |why: &str| LiftError::BadValue { path: path.clone(), why: format!("`{text}` {why}") };
     let parts = text.trim().strip_prefix('[').and_then(|rest| rest.split_once(']'));
-    let Some((store, file)) = parts else {
-        let why = format!("`{text}` is not `[store] path/of/file`");
-        return Err(LiftError::BadValue { path: path.clone(), why });
-    };
+    let (store, file) = parts.ok_or_else(|| bad("is not `[store] path/of/file`"))?;
     let file = file.trim();
     if file.split('/').any(|part| part == "..") {
-        let why = format!("`{text}` leads out of its store");
-        return Err(LiftError::BadValue { path: path.clone(), why });
+        return Err(bad("leads out of its store"));
     }
     let store = store.trim();
     if store.is_empty() {
-        return Ok((None, file));
+        return if file.is_empty() { Ok((None, file)) } else { Err(bad("names no store")) };
     }
-    Ok((Some(named(ids, Kind::StoragePool, store, path)?), file))
+    Ok((Some(named(ids, Kind::StoragePool, store, path)?), file.trim_start_matches('/')))
 }
 
 /// Through the lenses of a row; a reference is one to the kinds of object that the union's field names.

@@ -78,6 +78,17 @@ impl<'a> Reading<'a> {
         for entry in edits.map_or(&[][..], |t| &t.entries) {
             edit_maps.extend(self.edit(&entry.key, entry.key_span, &entry.value, (ty, method), message));
         }
+        for row in &rows {
+            if let Form::Types { keys: Some(keys), .. } = &row.form
+                && !edit_maps.iter().any(|edit| edit.path == keys.like)
+            {
+                let text = format!(
+                    "`keys` of `{}` is like `{}`, which no edit of {name} reads",
+                    row.path, keys.like
+                );
+                self.findings.error(span, text);
+            }
+        }
         let mut left_out = Vec::new();
         for entry in ignored.map_or(&[][..], |t| &t.entries) {
             self.parameter(&entry.key, entry.key_span, ty, method);

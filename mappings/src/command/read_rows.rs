@@ -2,6 +2,7 @@
 
 use super::{
     Argument, Form, ItemRows, Place,
+    keys::Keys,
     read::{Method, Reading, union_value},
 };
 use crate::{
@@ -92,13 +93,14 @@ impl<'a> Reading<'a> {
         let to = fields.str("to", self.findings).map(|(t, s)| (t.clone(), s));
         let list = fields.get("list");
         let types = fields.table("types", self.findings);
+        let keys = fields.table("keys", self.findings);
         let named = fields.str("named", self.findings).map(|(t, s)| (t.clone(), s));
         let pool = fields.str("pool", self.findings).map(|(t, s)| (t.clone(), s));
         let file = fields.str("file", self.findings).map(|(t, s)| (t.clone(), s));
         fields.finish(self.findings);
         match (to, list, types, named) {
             (None, Some(list), None, None) => self.list_row(list, field, message),
-            (Some(to), None, Some(types), None) => self.types_row(&to, types, field, message),
+            (Some(to), None, Some(types), None) => self.types_row(&to, (types, keys), field, message),
             (Some((text, span)), None, None, None) => self.value_row((&text, span), field, message),
             (None, None, None, Some(named)) => {
                 let (to, shape) = self.place(&named, message)?;
@@ -169,7 +171,11 @@ impl<'a> Reading<'a> {
                 Some(table) => self.rows_of(table, Base::Data(ty), part),
                 None => self.same_names(ty, part, entry.span),
             };
-            types.push(ItemRows { ty: name.clone(), message: part.id, width: part.fields.len(), rows });
+            let key = part.field("key").and_then(|key| {
+                let writes = |row: &&Argument| matches!(&row.form, Form::Value { to, .. } if to.part.is_none() && to.slot == key.slot);
+                rows.iter().find(writes).map(|row| (key.slot, row.path.clone()))
+            });
+            types.push(ItemRows { ty: name.clone(), message: part.id, width: part.fields.len(), rows, key });
         }
         Some(Form::Items { to: target?, types })
     }
@@ -198,7 +204,7 @@ impl<'a> Reading<'a> {
     fn types_row(
         &mut self,
         to: &Placed,
-        types: &Table,
+        (types, keys): (&Table, Option<&Table>),
         field: &NativeField,
         message: &'a MessageSchema,
     ) -> Option<Form> {
@@ -231,7 +237,42 @@ impl<'a> Reading<'a> {
                 }
             }
         }
-        Some(Form::Types { to: place, values })
+        let keys = keys.and_then(|keys| self.keys(keys, declared));
+        Some(Form::Types { to: place, values, declared: Arc::from(self.env.native.name(declared)), keys })
+    }
+
+    /// `keys = { field = "deviceKey", like = "spec.deviceChange", of = { BootableDiskDevice = "VirtualDisk" } }`.
+    fn keys(&mut self, table: &Table, declared: TypeId) -> Option<Keys> {
+        let mut fields = Fields::new(table, "`keys`");
+        let field = fields.str("field", self.findings).map(|(t, s)| (t.clone(), s));
+        let like = fields.str("like", self.findings).map(|(t, _)| t.clone());
+        let of = fields.table("of", self.findings);
+        fields.finish(self.findings);
+        let (Some((field, span)), Some(like), Some(of)) = (field, like, of) else {
+            self.findings.error(table.span, "`keys` needs `field`, `like` and `of`");
+            return None;
+        };
+        let native = self.env.native;
+        let mut kinds = Vec::new();
+        for entry in &of.entries {
+            let ty = native.named(&entry.key).filter(|ty| native.is_a(*ty, declared));
+            let Some(ty) = ty else {
+                let text = format!("`{}` is not a kind of {}", entry.key, native.name(declared));
+                self.findings.error(entry.key_span, text);
+                continue;
+            };
+            if native.get(ty).and_then(|t| t.field(&field)).is_none() {
+                self.findings.error(span, format!("native type {} has no property `{field}`", entry.key));
+            }
+            let item = entry.value.as_str().and_then(|name| native.named(name));
+            let Some(item) = item else {
+                self.findings.error(entry.value.span, "this is no native type");
+                continue;
+            };
+            let family = native.family(item).into_iter().map(|ty| Arc::from(native.name(ty))).collect();
+            kinds.push((entry.key.clone(), family));
+        }
+        Some(Keys { field, like, of: kinds })
     }
 
     /// A field of the command, or of a part of it.
@@ -341,7 +382,7 @@ fn describe(form: &Form) -> Arc<str> {
             let names: Vec<&str> = types.iter().map(|t| &*t.ty).collect();
             format!("{} (a list of {})", to.name, names.join(", "))
         }
-        Form::Types { to, values } => {
+        Form::Types { to, values, .. } => {
             let names: Vec<&str> = values.iter().map(|(t, _)| &**t).collect();
             format!("{} (by type: {})", to.name, names.join(", "))
         }

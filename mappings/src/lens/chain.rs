@@ -57,9 +57,9 @@ pub(crate) fn split(text: &str) -> (String, Vec<Words>) {
     (field, parts.collect())
 }
 
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 18] = [
     "mib", "kib", "gib", "times", "offset", "decimal", "enum", "ref", "time", "present", "switch", "default",
-    "lower", "upper", "join", "split", "key",
+    "lower", "upper", "mac", "join", "split", "key",
 ];
 
 /// Checks the lenses over a value of type `start`; every error is reported.
@@ -144,10 +144,11 @@ fn link(shape: &Shape, lens: &Words, env: &Env<'_>) -> Result<(Lens, Shape), Tro
             Ok((Lens::Switch(Arc::from(first), Arc::from(second)), to(Flow::Text)))
         }
         "switch" => trouble(format!("`switch` needs a truth value, this is {}", is())),
+        "mac" if shape.flow == Flow::Text => Ok((Lens::Mac, shape.clone())),
         "lower" | "upper" if shape.flow == Flow::Text => {
             Ok((if name == "lower" { Lens::Lower } else { Lens::Upper }, shape.clone()))
         }
-        "lower" | "upper" => trouble(format!("`{name}` needs text, this is {}", is())),
+        "lower" | "upper" | "mac" => trouble(format!("`{name}` needs text, this is {}", is())),
         "join" if shape.flow == Flow::Text && shape.list => {
             Ok((Lens::Join(Arc::from(first)), Shape::one(Flow::Text)))
         }

@@ -36,6 +36,7 @@ fn lenses() -> impl Strategy<Value = (Lens, Value)> {
         (0i64..6).prop_map(|n| (Lens::Enum(table()), Value::Int(n))),
         texts.clone().prop_map(|t| (Lens::Lower, t)),
         texts.clone().prop_map(|t| (Lens::Upper, t)),
+        "([0-9a-f]{2}:){5}[0-9a-f]{2}".prop_map(|t| (Lens::Mac, Value::from(t))),
         prop_oneof![Just(Value::Absent), Just(Value::Int(4)), integers().prop_map(Value::Int)]
             .prop_map(|v| (Lens::Default(Value::Int(4)), v)),
         "[a-z,]{0,9}".prop_map(|t| (Lens::Split(Arc::from(",")), Value::from(t))),
@@ -99,4 +100,16 @@ fn splits_rows_at_bars_outside_quotes() {
     assert_eq!(field, "boot");
     assert_eq!(words[0].words, ["join", " | "]);
     assert_eq!(words[1].words, ["default", "a b"]);
+}
+
+#[test]
+fn an_address_is_one_cards_own() {
+    let read = |text: &str| Lens::Mac.read(Value::str(text)).ok();
+    for text in ["52:54:00:AB:cd:01", "52-54-00-ab-cd-01", " 52:54:00:ab:cd:01 "] {
+        assert_eq!(read(text), Some(Value::str("52:54:00:ab:cd:01")), "{text}");
+    }
+    let wrong = ["nonsense", "52:54:00:ab:cd", "01:00:5e:00:00:01", "00:00:00:00:00:00", "52:54:0:ab:cd:001"];
+    for text in wrong.into_iter().chain(["52:54:00:ab:cd:+1", "5254.00ab.cd01", ""]) {
+        assert_eq!(read(text), None, "{text}");
+    }
 }

@@ -7,7 +7,7 @@ fn the_small_protocol_is_good_and_its_cases_hold() {
     assert_eq!(report.to_string(), "0 errors, 0 warnings");
     let tests = crate::test(&testdata());
     assert!(tests.is_good(), "{tests}");
-    assert_eq!(tests.cases, 18);
+    assert_eq!(tests.cases, 20);
     assert!(tests.samples > 50);
 }
 

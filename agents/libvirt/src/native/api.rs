@@ -8,8 +8,6 @@ use wire::xdr::XdrValue;
 
 /// `VIR_ERR_NO_SUPPORT`: this driver does not have the call.
 pub const NO_SUPPORT: i64 = 3;
-/// `VIR_ERR_DOM_EXIST`.
-pub const EXISTS: i64 = 28;
 /// `VIR_ERR_NO_DOMAIN`.
 pub const NO_DOMAIN: i64 = 42;
 /// `VIR_ERR_NO_NETWORK`.

@@ -23,7 +23,7 @@ use crate::{
     fault,
     inventory::{Names, get},
     native::{
-        api::{Api, EXISTS, Handle, NO_DOMAIN},
+        api::{Api, Handle, NO_DOMAIN},
         call::CallError,
         connection::Connection,
     },
@@ -75,12 +75,10 @@ fn bad(error: &BadScript) -> TargetError {
     TargetError::Failed { code: 0, means: Some(error.code()), message: error.to_string() }
 }
 
-fn exists(there: &Handle) -> TargetError {
-    TargetError::Failed {
-        code: EXISTS,
-        means: Some(Code::Duplicate),
-        message: format!("libvirt has a domain `{}` with uuid {} already", there.name, there.uuid),
-    }
+/// `what` of the domain that is there, its name or its uuid, was to be another's.
+fn exists(there: &Handle, what: String) -> TargetError {
+    let message = format!("libvirt has a domain `{}` with uuid {} already", there.name, there.uuid);
+    TargetError::Exists { name: what, object: ObjectId::new(Kind::Vm, there.uuid), message }
 }
 
 fn form(script: &Script, why: &'static str) -> BadScript {
@@ -230,7 +228,7 @@ impl<'a> Editing<'a> {
         let (vm, want) = self.wanted(script).map_err(|e| bad(&e))?;
         // Defining it again would overwrite what is there.
         if let Some(there) = self.domain(vm.uuid).await? {
-            return Err(exists(&there));
+            return Err(exists(&there, there.uuid.to_string()));
         }
         if let Some(name) = get(self.target.reader.inventory().schema(), &want, "name").as_str() {
             self.unnamed(name, vm.uuid).await?;
@@ -287,7 +285,7 @@ impl<'a> Editing<'a> {
 
     async fn unnamed(&self, name: &str, but: Uuid) -> Result<(), TargetError> {
         let found = self.api().domain_named(name).await.map_err(|e| unasked(self.target, e))?;
-        found.filter(|there| there.uuid != but).map_or(Ok(()), |there| Err(exists(&there)))
+        found.filter(|there| there.uuid != but).map_or(Ok(()), |there| Err(exists(&there, name.to_owned())))
     }
 }
 

@@ -116,8 +116,8 @@ impl BadScript {
                 | Refusal::AtMost { .. }
                 | Refusal::NotWhole { .. }
                 | Refusal::Rule { .. }
+                | Refusal::KeyTaken { .. }
                 | Refusal::Exclusive { .. } => Code::InvalidArgument,
-                Refusal::KeyTaken { .. } => Code::Duplicate,
                 // The document holds what the rows cannot keep, or cannot say.
                 _ => Code::NotSupported,
             },

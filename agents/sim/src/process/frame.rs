@@ -94,6 +94,10 @@ impl From<TargetError> for Failure {
             TargetError::Failed { code, means, message } => {
                 Failure { kind: 4, code, means: means.map(|m| m as i32), message }
             }
+            // Who has the name is not told from process to process.
+            TargetError::Exists { message, .. } => {
+                Failure { kind: 4, code: 0, means: Some(Code::Duplicate as i32), message }
+            }
             TargetError::Unsupported(call) => of(5, call),
         }
     }
