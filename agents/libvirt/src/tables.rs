@@ -1,10 +1,13 @@
 //! What libvirt's numbers and words mean in the union: the tables of `mappings/libvirt/protocol.toml`, looked up once when a target
 //! connects.
 
-use crate::native::api::State;
+use crate::{
+    native::api::State,
+    target::patience::{Again, Young},
+};
 use mapping::{Protocol, protocol::Constant};
 use rustc_hash::FxHashMap;
-use std::{borrow::Borrow, hash::Hash, sync::Arc};
+use std::{borrow::Borrow, hash::Hash, sync::Arc, time::Duration};
 use union::{
     command::Code,
     pb::{DiskFormat, PowerState},
@@ -23,6 +26,8 @@ pub struct Tables {
     runs: Vec<(i64, i64)>,
     told: Vec<Told>,
     defined: Vec<Arc<str>>,
+    young: Vec<Young>,
+    again: Vec<Again>,
     events: Vec<Registration>,
 }
 
@@ -42,8 +47,8 @@ pub struct Told {
     details: Vec<i64>,
     /// The power states that it leads from.
     pub from: Vec<PowerState>,
-    /// The one that it leads to.
-    pub to: PowerState,
+    /// How it stands then, as a read would say.
+    pub state: State,
 }
 
 /// A table that libvirt cannot be a target without.
@@ -217,8 +222,22 @@ fn power(line: &Constant) -> Option<PowerState> {
 fn told(line: &Constant) -> Option<Told> {
     let details: Vec<i64> = line.list("details").iter().map(integer).collect::<Option<_>>()?;
     let from: Vec<PowerState> = line.list("from").iter().map(power).collect::<Option<_>>()?;
-    let (event, to) = (integer(line.get("event")?)?, power(line.get("to")?)?);
-    Some(Told { event, details, from, to }).filter(|told| !told.details.is_empty() && !told.from.is_empty())
+    let (event, state) = (integer(line.get("event")?)?, integer(line.get("state")?)?);
+    let state = State { state, saved: false, autostart: false, persistent: true };
+    Some(Told { event, details, from, state })
+        .filter(|told| !told.details.is_empty() && !told.from.is_empty())
+}
+
+fn seconds(line: &Constant) -> Option<Duration> {
+    u64::try_from(line.int("seconds")?).ok().map(Duration::from_secs)
+}
+
+fn waits(line: &Constant) -> Option<Young> {
+    Some(Young { call: line.text("call")?.clone(), list: line.text("list")?.clone(), age: seconds(line)? })
+}
+
+fn tries(line: &Constant) -> Option<Again> {
+    Some(Again { call: line.text("call")?.clone(), says: line.text("says")?.clone(), within: seconds(line)? })
 }
 
 impl Tables {
@@ -260,13 +279,25 @@ impl Tables {
             "events",
             "told",
             "[table.events] told",
-            "a list of { event = number, details = [numbers], from = [power states], to = a power state }",
+            "a list of { event = number, details = [numbers], from = [power states], state = number }",
         );
         let defined = line(
             "domain",
             "defined",
             "[table.domain] defined",
             "a list of the fields that a running domain shows as it is defined",
+        );
+        let young = line(
+            "patience",
+            "young",
+            "[table.patience] young",
+            "a list of { call = \"...\", list = \"...\", seconds = number }: calls that wait until a guest is so old",
+        );
+        let again = line(
+            "patience",
+            "again",
+            "[table.patience] again",
+            "a list of { call = \"...\", says = \"...\", seconds = number }: calls that are made again when they are refused so",
         );
         Ok(Tables {
             states: STATES.words(protocol, number)?,
@@ -279,6 +310,8 @@ impl Tables {
             runs: runs.read(|l| items(l)?.iter().map(details).collect::<Option<Vec<_>>>())?.concat(),
             told: told_line.read(|l| items(l)?.iter().map(told).collect())?,
             defined: defined.read(|l| items(l)?.iter().map(|t| t.as_text().cloned()).collect())?,
+            young: young.read(|l| items(l)?.iter().map(waits).collect())?,
+            again: again.read(|l| items(l)?.iter().map(tries).collect())?,
             events: events.read(|l| items(l)?.iter().map(registration).collect())?,
         })
     }
@@ -309,6 +342,16 @@ impl Tables {
     /// The fields of a `Vm` that an active domain shows as it is defined: a change of them waits for the next start.
     pub fn defined(&self) -> &[Arc<str>] {
         &self.defined
+    }
+
+    /// Calls that wait until a guest is of some age.
+    pub fn young(&self) -> &[Young] {
+        &self.young
+    }
+
+    /// Calls that are made again when libvirt refuses them in certain words.
+    pub fn again(&self) -> &[Again] {
+        &self.again
     }
 
     /// The power state that a snapshot holds, by the word of its document.

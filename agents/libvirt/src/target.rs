@@ -12,12 +12,14 @@
 //!
 //! Rooms: `supervise` is the picture above; `reader` asks and puts; `commands` are connections for the lane's calls, apart from the
 //! reader's, so that slow calls and facts do not wait for each other; `arguments` lowers them; `edit` patches the documents that some of them
-//! take, by the changes that `script` makes of a plan's; `create` makes those of new domains.
+//! take, by the changes that `script` makes of a plan's; `create` makes those of new domains; `patience` is what a call waits
+//! for by itself.
 
 mod arguments;
 mod commands;
 mod create;
 mod edit;
+pub(crate) mod patience;
 mod reader;
 mod script;
 mod shared;
@@ -41,7 +43,8 @@ use edit::Editing;
 use inventory::Inventory;
 use lane::{NativeCall, Progress, StepKind, Target, TargetError};
 use mapping::Bundle;
-use reader::{Extent, Reader};
+use patience::Tries;
+use reader::{Extent, Reader, UnderWay};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
@@ -218,6 +221,20 @@ impl Libvirt {
         self.commands.connection(deadline).await.map_err(|e| fault::unopened(&e))
     }
 
+    /// What a call is sent with; `None`: the document says already what it would say, so there is nothing to send.
+    async fn arguments(
+        &self,
+        call: &NativeCall,
+        editing: &Editing<'_>,
+    ) -> Result<Option<Vec<(Arc<str>, Value)>>, TargetError> {
+        let mut args = call.args.clone();
+        if let Some(script) = &call.script {
+            let Some(document) = editing.argument(call, script).await? else { return Ok(None) };
+            args.push((script.argument.clone(), document));
+        }
+        Ok(Some(args))
+    }
+
     /// What a call named beside its own object may have changed with it, for example a volume that is no more; no event tells.
     async fn reread_others(&self, object: ObjectId, call: &NativeCall, deadline: Instant) {
         let mut named = call.args.iter().filter_map(|(_, value)| value.as_ref_id());
@@ -258,28 +275,34 @@ impl Target for Libvirt {
         let unsupported = || TargetError::Unsupported(call.call.to_string());
         let procedure = self.calls.find(&call.call).ok_or_else(unsupported)?.clone();
         call.script.as_ref().map_or(Ok(()), |script| edit::takes(&procedure, script))?;
-        let mut args = call.args.clone();
+        self.grown(object, call, deadline).await;
         let connection = self.connection(deadline).await?;
         let editing = Editing::new(self, connection.clone(), object, deadline)?;
         editing.names_free(call).await?;
         if shared::is_deleted_for_others(self.reader.inventory(), object, call) {
             return Ok(Value::Absent);
         }
-        if let Some(script) = &call.script {
-            let document = editing.argument(call, script).await?;
-            let Some(document) = document else { return Ok(Value::Absent) };
-            args.push((script.argument.clone(), document));
-        }
-        let args = arguments::lower(&procedure, &args, self.reader.inventory()).map_err(refused)?;
-        let sent = connection.perform(procedure, args, deadline);
-        let answer = match self.domain(object) {
-            Some(dom) => {
-                let api = self.reader.api().map(|api| Api { patience: Duration::from_secs(2), ..api });
-                task::watched(api.as_ref(), &dom, &progress, sent).await
+        let _under_way = UnderWay::new(&self.reader, object);
+        let tries = Tries::new(self, call, deadline);
+        loop {
+            let Some(args) = self.arguments(call, &editing).await? else {
+                return Ok(Value::Absent);
+            };
+            let args = arguments::lower(&procedure, &args, self.reader.inventory()).map_err(refused)?;
+            let sent = connection.perform(procedure.clone(), args, deadline);
+            let answer = match self.domain(object) {
+                Some(dom) => {
+                    let api = self.reader.api().map(|api| Api { patience: Duration::from_secs(2), ..api });
+                    task::watched(api.as_ref(), &dom, &progress, sent).await
+                }
+                None => sent.await,
+            };
+            match answer.map_err(|e| fault::lift(self.reader.tables(), e)) {
+                Ok(_) => break,
+                Err(error) if tries.again(&error).await => {}
+                Err(error) => return Err(error),
             }
-            None => sent.await,
-        };
-        answer.map_err(|e| fault::lift(self.reader.tables(), e))?;
+        }
         editing.released(call).await?;
         self.reread_others(object, call, deadline).await;
         Ok(Value::Absent)

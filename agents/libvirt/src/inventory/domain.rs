@@ -1,18 +1,18 @@
 //! Domains: the rows of `mappings/libvirt/domain.toml` lift the document; here is added what the document does not say, or says of things
 //! outside it: state, volumes behind disks, networks behind NICs, places, sums.
 
-use super::{Names, get, owned, part, set, set_default, snapshot};
+use super::{Names, get, owned, part, set, set_default, slot, snapshot};
 use crate::{
     native::api::{Sizes, State},
     tables::Tables,
 };
 use std::collections::HashMap;
 use union::{
-    Kind, ObjectId, Record, Schema, SlotSet, Value,
+    Kind, ObjectId, Record, Schema, Slot, SlotSet, Value,
     pb::{Connection, PowerState, ToolsState},
 };
 use uuid::Uuid;
-use wire::xml::{Document, Element};
+use wire::xml::Element;
 
 /// A pool as VMs see it.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,8 +83,8 @@ impl Surroundings {
 pub struct Answers<'a> {
     /// What the rows lifted from its document.
     pub rows: Record,
-    /// The document.
-    pub document: &'a Document,
+    /// What its document says of the guest's tools.
+    pub tools: ToolsState,
     /// Whether it runs.
     pub state: State,
     /// Sizes of disks that are in no pool, by target.
@@ -115,7 +115,7 @@ pub fn lift(
     around: &Surroundings,
     answers: Answers<'_>,
 ) -> (Record, SlotSet) {
-    let Answers { mut rows, document, state, sizes, snapshots, started_ms } = answers;
+    let Answers { mut rows, tools, state, sizes, snapshots, started_ms } = answers;
     let power = tables.power(state);
     let r = &mut rows;
     set(schema, r, "uuid", uuid.to_string());
@@ -153,8 +153,7 @@ pub fn lift(
     set(schema, r, "network_ids", Value::list(places.networks.into_iter().map(Value::Ref)));
     set(schema, r, "snapshots", snapshots.tree.clone());
     set(schema, r, "current_snapshot_id", snapshots.current.clone());
-    let root = document.root();
-    set(schema, r, "tools", tools(root, power, tables.agent()) as i32);
+    set(schema, r, "tools", tools as i32);
     // Declared in mappings/libvirt/protocol.toml; a schema without extension fields does without.
     if let Some(slot) = schema.slot(Kind::Vm, "ext.libvirt.asleep") {
         r.set(slot, tables.asleep(state));
@@ -162,6 +161,12 @@ pub fn lift(
     let runs = tables.runs(state);
     set(schema, r, "boot_time_ms", started_ms.filter(|_| runs));
     (rows, owned(schema, Kind::Vm, if runs { OF_THE_RUNNING } else { &[] }))
+}
+
+/// What is known of a machine as soon as it is told to run: that, and since when. What its document then says is seen when it is read.
+pub fn started(schema: &Schema, power: PowerState, started_ms: Option<i64>) -> Vec<(Slot, Value)> {
+    let facts = [("power_state", Value::Int(power as i64)), ("boot_time_ms", started_ms.into())];
+    facts.into_iter().filter_map(|(field, value)| Some((slot(schema, Kind::Vm, field)?, value))).collect()
 }
 
 fn id_of<'v>(schema: &Schema, part: &'v Value) -> Option<&'v str> {
@@ -291,7 +296,7 @@ fn unit_of(target: &str) -> Option<i64> {
 }
 
 /// What the agent's channel, of this name, says of the guest's tools.
-fn tools(domain: Element<'_>, power: PowerState, channel: &str) -> ToolsState {
+pub fn tools(domain: Element<'_>, power: PowerState, channel: &str) -> ToolsState {
     let channels = domain.child("devices").into_iter().flat_map(|d| d.children_named("channel"));
     let mut targets = channels.filter_map(|c| c.child("target"));
     match targets.find(|t| t.attribute("name") == Some(channel)) {
@@ -431,12 +436,11 @@ mod tests {
             bridges: HashMap::from([("br0".to_owned(), bridge)]),
             ..Surroundings::default()
         };
-        let document = super::super::document("<domain/>").unwrap();
         let lifted = snapshot::Lifted::default();
         let lift = |state, sizes: HashMap<String, Sizes>| {
             let answers = Answers {
                 rows: rows(&schema),
-                document: &document,
+                tools: ToolsState::ToolsNotInstalled,
                 state,
                 sizes,
                 snapshots: &lifted,

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -73,6 +73,9 @@ pub struct Connection {
     _tasks: Arc<[AbortOnDropHandle<()>; 2]>,
 }
 
+/// Hears events as they come.
+type Listener = Box<dyn Fn(&Event) + Send + Sync>;
+
 struct Shared {
     schema: Arc<Schema>,
     outgoing: mpsc::Sender<Bytes>,
@@ -80,6 +83,7 @@ struct Shared {
     slots: Arc<Semaphore>,
     waiting: AtomicUsize,
     events_lost: AtomicBool,
+    listener: OnceLock<Listener>,
     closed: watch::Sender<Option<Arc<str>>>,
     keepalive: watch::Sender<Option<Keepalive>>,
 }
@@ -110,6 +114,7 @@ impl Connection {
             slots: Arc::new(Semaphore::new(IN_FLIGHT)),
             waiting: AtomicUsize::new(0),
             events_lost: AtomicBool::new(false),
+            listener: OnceLock::new(),
             closed: watch::Sender::new(None),
             keepalive: watch::Sender::new(None),
         });
@@ -259,6 +264,13 @@ impl Connection {
         self.shared.events_lost.swap(false, Ordering::AcqRel)
     }
 
+    /// Has every event told at once, before any packet behind it is looked at; must be quick. Only the first listener counts.
+    pub fn listen(&self, listener: impl Fn(&Event) + Send + Sync + 'static) {
+        if self.shared.listener.set(Box::new(listener)).is_err() {
+            tracing::error!("a connection has its listener already");
+        }
+    }
+
     /// Watches over the server from now on.
     pub fn keep_alive(&self, keepalive: Keepalive) {
         self.shared.keepalive.send_replace(Some(keepalive));
@@ -349,7 +361,13 @@ impl Shared {
         };
         let Some(of) = &procedure.args else { return };
         let delivered = match xdr::decode(of, &packet.payload) {
-            Ok(body) => events.try_send(Event { procedure: procedure.clone(), body }).is_ok(),
+            Ok(body) => {
+                let event = Event { procedure: procedure.clone(), body };
+                if let Some(listener) = self.listener.get() {
+                    listener(&event);
+                }
+                events.try_send(event).is_ok()
+            }
             Err(error) => {
                 tracing::warn!(procedure = %procedure.name, %error, "an event that cannot be read");
                 false

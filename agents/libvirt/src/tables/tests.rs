@@ -66,6 +66,9 @@ fn words_and_errors() {
     assert!(tables.directory("netfs") && !tables.directory("logical"));
     assert_eq!(tables.agent(), "org.qemu.guest_agent.0");
     assert_eq!(tables.started(), 2);
+    let power = |event, detail| tables.told(event, detail).map(|told| tables.power(told.state));
+    assert_eq!((power(2, 0), power(5, 1)), (Some(PowerState::Running), Some(PowerState::Stopped)));
+    assert_eq!((power(2, 2), power(5, 4)), (None, None));
     assert_eq!(tables.events().iter().map(|e| e.ids.len()).collect::<Vec<_>>(), [12, 1, 2]);
 }
 
@@ -105,6 +108,8 @@ async fn a_table_that_is_missing_or_wrong_refuses_the_target_in_plain_words() {
         ("[table.pools]", "[table.stores]", "has no [table.pools] directories: expected a list"),
         ("agent = \"org.qemu.guest_agent.0\"", "agent = 3", "found Int(3)"),
         ("started = 2", "begun = 2", "has no [table.events] started"),
+        ("told = [", "tell = [", "has no [table.events] told"),
+        ("from = [\"STOPPED\"]", "from = [\"OFF\"]", "expected a list of { event = number, details"),
         ("ids = [0, 1] }", "ids = [] }", "expected a list of { call"),
         ("ConnectNetworkEventRegisterAny", "ConnectNetworkRing", "found `ConnectNetworkRing`"),
     ] {

@@ -6,10 +6,13 @@
 //! that says no more than that ([`Extent::Run`]); everything is read when a lane asks, after all other events, and every
 //! minute.
 //!
+//! How a machine stands that a command starts or stops is put as soon as an event proves it, and read then (`heard`).
+//!
 //! The first time all is put at once, so that whoever watches sees a host with what is on it, not one VM after the other arrive.
 
 mod figures;
 mod gate;
+mod heard;
 mod places;
 mod sizes;
 
@@ -28,6 +31,8 @@ use crate::{
     tables::Tables,
 };
 use gate::{Gate, Gates};
+pub use heard::UnderWay;
+use heard::{Heard, Mark};
 use inventory::{Claims, Inventory, Put, Released, claims::Inbox};
 use mapping::edit::{DocumentMap, Tree};
 use parking_lot::{Mutex, RwLock};
@@ -97,6 +102,7 @@ pub struct Reader {
     /// VMs whose disks' sizes libvirt could not tell in time; asked again after their next stop.
     slow: Mutex<FxHashSet<ObjectId>>,
     gates: Gates,
+    heard: Heard,
 }
 
 impl Reader {
@@ -129,6 +135,7 @@ impl Reader {
             samples: Mutex::default(),
             slow: Mutex::default(),
             gates: Gates::default(),
+            heard: Heard::default(),
         }
     }
 
@@ -139,6 +146,11 @@ impl Reader {
     /// The rows of a domain's document.
     pub fn rows(&self) -> &DocumentMap {
         &self.rows
+    }
+
+    /// The time of what is read.
+    pub fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
     }
 
     /// What makes the ids, once the host has been read.
@@ -284,10 +296,14 @@ impl Reader {
         if let Some(revision) = turn.read_since(asked, extent) {
             return Ok(revision);
         }
-        let began = gate.begin();
-        let revision = self.reread_vm(api, uuid, extent).await?;
-        turn.end(began, extent, revision);
-        Ok(revision)
+        let vm = ObjectId::new(Kind::Vm, uuid);
+        loop {
+            let (began, mark) = (gate.begin(), self.heard.mark(vm));
+            if let Some(revision) = self.reread_vm(api, uuid, extent, mark).await? {
+                turn.end(began, extent, revision);
+                return Ok(revision);
+            }
+        }
     }
 
     /// What libvirt is asked about a VM by, if it is known. The name is that of the last read: a domain is found by its uuid.
@@ -296,8 +312,14 @@ impl Reader {
         Handle::new(get(&self.schema, &record, "name").as_str()?, vm.uuid)
     }
 
-    /// Reads a VM; it is removed if libvirt has none with this uuid.
-    async fn reread_vm(&self, api: &Api, uuid: Uuid, extent: Extent) -> Result<Revision, CallError> {
+    /// Reads a VM; it is removed if libvirt has none with this uuid. `None`: what was read may be older than what an event has told since.
+    async fn reread_vm(
+        &self,
+        api: &Api,
+        uuid: Uuid,
+        extent: Extent,
+        mark: Mark,
+    ) -> Result<Option<Revision>, CallError> {
         let names = self.names()?;
         let known = self.handle(names.vm(uuid));
         let (handle, extent) = match known {
@@ -305,14 +327,14 @@ impl Reader {
             None => (api.domain(uuid).await?, Extent::Whole),
         };
         match handle {
-            Some(handle) => match self.read_vm(api, &names, &handle, extent).await {
+            Some(handle) => match self.read_vm(api, &names, &handle, extent, mark).await {
                 // It is gone, or went while it was read.
                 Err(error) if error.native_code() == Some(crate::native::api::NO_DOMAIN) => {
-                    Ok(self.remove_vm(&names, uuid))
+                    Ok(self.remove_vm(&names, uuid, mark))
                 }
                 read => read,
             },
-            None => Ok(self.remove_vm(&names, uuid)),
+            None => Ok(self.remove_vm(&names, uuid, mark)),
         }
     }
 
@@ -324,25 +346,26 @@ impl Reader {
         found
     }
 
-    fn remove_vm(&self, names: &Names, uuid: Uuid) -> Revision {
+    fn remove_vm(&self, names: &Names, uuid: Uuid, mark: Mark) -> Option<Revision> {
         let vm = names.vm(uuid);
+        self.heard.turn(vm, mark)?.gone(vm);
         self.started.lock().remove(&uuid);
         let mut gone = self.snapshots_of(vm);
         match self.claims.release(vm) {
             Released::Free => {}
             // It was never here, and what is known of it is another's.
-            Released::Unknown if !self.held.read().contains(&vm) => return self.inventory.revision(),
+            Released::Unknown if !self.held.read().contains(&vm) => return Some(self.inventory.revision()),
             Released::Unknown => {}
             Released::Kept => {
                 // Another has it: its facts and its snapshots are that one's from now on.
                 self.held.write().retain(|id| *id != vm && !gone.contains(id));
-                return self.inventory.revision();
+                return Some(self.inventory.revision());
             }
         }
         gone.push(vm);
         // Also what was given here and never read.
         self.held.write().insert(vm);
-        self.remove(&gone)
+        Some(self.remove(&gone))
     }
 
     async fn read_vm(
@@ -351,10 +374,11 @@ impl Reader {
         names: &Names,
         handle: &Handle,
         extent: Extent,
-    ) -> Result<Revision, CallError> {
+        mark: Mark,
+    ) -> Result<Option<Revision>, CallError> {
         let vm = names.vm(handle.uuid);
         if !self.claims.take(vm) {
-            return Ok(self.inventory.revision());
+            return Ok(Some(self.inventory.revision()));
         }
         let whole = extent == Extent::Whole;
         let snapshots = async {
@@ -379,10 +403,10 @@ impl Reader {
             sizes.ask(self, api, handle, before),
         )?;
         let Some(document) = self.readable(document(&xml), "domain", &handle.name) else {
-            return Ok(self.inventory.revision());
+            return Ok(Some(self.inventory.revision()));
         };
         let Some(tree) = self.readable(Tree::parse(&xml), "domain", &handle.name) else {
-            return Ok(self.inventory.revision());
+            return Ok(Some(self.inventory.revision()));
         };
         let mut got = self.rows.get(&tree);
         for gap in &got.gaps {
@@ -396,12 +420,13 @@ impl Reader {
             self.slow.lock().remove(&vm);
         }
         let active = self.tables.active(state);
+        let mut off = None;
         if whole && active {
             let defined = match defined {
                 Some(defined) => defined,
                 None => api.domain_document(handle, INACTIVE).await?,
             };
-            self.as_defined(&mut got.record, &defined, &handle.name);
+            off = self.as_defined(&mut got.record, &defined, &handle.name);
         }
         let missing = sizes.missing(self, &got.record, &around, whole);
         sizes.ask(self, api, handle, missing).await?;
@@ -412,7 +437,7 @@ impl Reader {
         let none = snapshot::Lifted::default();
         let answers = domain::Answers {
             rows: got.record,
-            document: &document,
+            tools: domain::tools(document.root(), self.tables.power(state), self.tables.agent()),
             state,
             sizes: sizes.known,
             snapshots: snapshots.as_ref().unwrap_or(&none),
@@ -421,16 +446,24 @@ impl Reader {
         let (record, mut slots) =
             domain::lift(&self.schema, &self.tables, names, handle.uuid, &around, answers);
         if !whole {
-            let defined = self.tables.defined().iter().filter(|_| active).map(|field| &**field);
-            let left = NOT_OF_A_RUN.iter().copied().chain(defined);
-            for slot in left.filter_map(|field| self.schema.slot(Kind::Vm, field)) {
-                slots.0 &= !SlotSet::of(slot).0;
-            }
+            slots = self.of_a_run(slots, active);
         }
         if let Some(reason) = api.connection.closed() {
             return Err(CallError::Lost(reason.to_string()));
         }
-        Ok(self.put_vm(vm, record, slots, snapshots.map(|lifted| lifted.records)))
+        let Some(mut turn) = self.heard.turn(vm, mark) else { return Ok(None) };
+        turn.read(vm, mark, active, whole.then_some(off));
+        Ok(Some(self.put_vm(vm, record, slots, snapshots.map(|lifted| lifted.records))))
+    }
+
+    /// Of the slots of a whole read those that a start or a stop may change.
+    fn of_a_run(&self, mut slots: SlotSet, active: bool) -> SlotSet {
+        let defined = self.tables.defined().iter().filter(|_| active).map(|field| &**field);
+        let left = NOT_OF_A_RUN.iter().copied().chain(defined);
+        for slot in left.filter_map(|field| self.schema.slot(Kind::Vm, field)) {
+            slots.0 &= !SlotSet::of(slot).0;
+        }
+        slots
     }
 
     /// Whether a VM is not known to be without a process of its own.
@@ -440,13 +473,14 @@ impl Reader {
         power != Some(PowerState::Stopped as i64)
     }
 
-    /// What waits for the next start, from what a running domain is defined as.
-    fn as_defined(&self, record: &mut Record, document: &str, name: &str) {
-        let Some(tree) = self.readable(Tree::parse(document), "definition", name) else { return };
+    /// Sets what waits for the next start from what a running domain is defined as; gives all that the rows read of that.
+    fn as_defined(&self, record: &mut Record, document: &str, name: &str) -> Option<Record> {
+        let tree = self.readable(Tree::parse(document), "definition", name)?;
         let defined = self.rows.get(&tree).record;
         for slot in self.tables.defined().iter().filter_map(|field| self.schema.slot(Kind::Vm, field)) {
             record.set(slot, defined.get(slot).clone());
         }
+        Some(defined)
     }
 
     fn put_vm(
@@ -483,11 +517,6 @@ impl Reader {
         let seen = (self.tables.runs(state) && was.is_some_and(|was| off.contains(&was)))
             .then(|| self.clock.now_ms());
         told.or(seen).or_else(|| before.and_then(|r| get(&self.schema, &r, "boot_time_ms").as_int()))
-    }
-
-    /// A lifecycle event said that the domain started.
-    pub fn note_start(&self, uuid: Uuid) {
-        self.started.lock().insert(uuid, self.clock.now_ms());
     }
 
     /// The VMs claimed here that are not among `domains`.

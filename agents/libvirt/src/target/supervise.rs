@@ -47,6 +47,12 @@ pub async fn run(
     loop {
         let reason = match session::open(&uri, schema.clone(), config.keepalive, config.patience).await {
             Ok((connection, events)) => {
+                let listener = Arc::downgrade(&reader);
+                connection.listen(move |event| {
+                    if let Some(reader) = listener.upgrade() {
+                        reader.hear(event);
+                    }
+                });
                 let api = Api { connection: connection.clone(), patience: config.patience };
                 let work = Work::default();
                 let mut life =
@@ -261,9 +267,6 @@ impl Life<'_> {
             if event.procedure.name.ends_with("_LIFECYCLE")
                 && let Some(told) = body.get("msg.event").and_then(XdrValue::as_int)
             {
-                if told == tables.started() {
-                    self.reader.note_start(dom.uuid);
-                }
                 let detail = body.get("msg.detail").and_then(XdrValue::as_int);
                 if detail.is_some_and(|detail| tables.is_run(told, detail)) {
                     extent = Extent::Run;
