@@ -211,6 +211,11 @@ impl Fronts {
         while draining.join_next().await.is_some() {}
     }
 
+    /// Ends their threads; nothing is served after that. To be called before the process ends, drained or not.
+    pub fn end(&self) {
+        self.threads.end();
+    }
+
     async fn open_one(&self, config: &FrontConfig, layout: Layout, with: &With) -> Result<(), Failure> {
         let _turn = self.turn.lock().await;
         let agent = &with.agent;
@@ -240,7 +245,7 @@ impl Fronts {
             ids: Arc::clone(&agent.ids),
         };
         let serving = {
-            let _there = self.threads.enter();
+            let _there = self.threads.handle().enter();
             let listener = Listener::bind(config.listen, tls, with.limits);
             let listener = listener.map_err(|e| cannot_listen("[[front]]", &e))?;
             let listener = listener.observed(with.metrics.front(&name));

@@ -81,7 +81,9 @@ pub async fn run(path: Option<PathBuf>, token: Option<String>) -> Result<(), Fai
     let _following = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(in_force.follow()));
     let verifier = Verifier::new(&me.domain, clock);
     let serving = serve(&config, &me, &with, &fronts, engine_key, verifier);
-    run::until_told(&mut stop, serving, close(&with.agent, &fronts)).await
+    let ended = run::until_told(&mut stop, serving, close(&with.agent, &fronts)).await;
+    fronts.end();
+    ended
 }
 
 /// Who this agent is: what joining left, or what it leads to now.

@@ -7,14 +7,16 @@
 //! runtimes of their own, and the system shares the processors between their threads as it does between processes. What a front asks for is
 //! done in the other one (`link::router`).
 
+use parking_lot::Mutex;
 use std::io;
-use tokio::runtime::{Builder, EnterGuard, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 
-/// As many as the machine has processors; they end when this is dropped.
+/// As many as the machine has processors.
 #[derive(Debug)]
 pub struct Threads {
-    /// Taken when dropped.
-    runtime: Option<Runtime>,
+    handle: Handle,
+    /// Taken when they end.
+    runtime: Mutex<Option<Runtime>>,
 }
 
 impl Threads {
@@ -22,20 +24,26 @@ impl Threads {
     /// The system gives none.
     pub fn start() -> io::Result<Threads> {
         let runtime = Builder::new_multi_thread().thread_name("front").enable_all().build()?;
-        Ok(Threads { runtime: Some(runtime) })
+        Ok(Threads { handle: runtime.handle().clone(), runtime: Mutex::new(Some(runtime)) })
     }
 
-    /// What is bound and spawned while this is held is theirs.
-    pub fn enter(&self) -> Option<EnterGuard<'_>> {
-        self.runtime.as_ref().map(Runtime::enter)
+    /// The runtime: what is bound and spawned within it is theirs.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// They end. To be called before the runtime of the work does: a thread of theirs that waits in place while it hands a command over has
+    /// another one of the work's stand in for it, and that one ends with them only.
+    pub fn end(&self) {
+        if let Some(runtime) = self.runtime.lock().take() {
+            // Dropped as it is, it would wait for its threads in place.
+            runtime.shutdown_background();
+        }
     }
 }
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            // Dropped as it is, it would wait for its threads in place.
-            runtime.shutdown_background();
-        }
+        self.end();
     }
 }

@@ -114,7 +114,9 @@ pub async fn run(path: Option<PathBuf>, shape: Shape) -> Result<(), Failure> {
         turn: Default::default(),
     };
     let serving = serve(&config, &with, &fronts, &room, &link, pushes);
-    run::until_told(&mut stop, serving, close(&with.agent, &fronts, &room, &link)).await
+    let ended = run::until_told(&mut stop, serving, close(&with.agent, &fronts, &room, &link)).await;
+    fronts.end();
+    ended
 }
 
 /// The two sides of fronts: one host's, and the fleet's.
