@@ -3,7 +3,8 @@
 An operation takes effect at one moment between its call and its answer. `explain` looks for an order of these moments in which every answer
 is right for the state that the operations before it left; it returns that order, or raises `NotLinear` with the furthest it came.
 
-A read at a front may lag behind other sessions, never behind its own: such a read may take effect since its session's operation before.
+A read at a front may lag behind other sessions, never behind its own: such a read may take effect since the last operation of its session
+that was not answered with a fault.
 """
 
 from __future__ import annotations
@@ -159,8 +160,8 @@ def explain(history: list[Op], initial: State, lagging: frozenset[str] = frozens
         begins = earliest if op.reads and op.client in lagging else op.invoked
         if id(op) not in lost:
             found.append((begins, op, before))
-            # Nobody is promised to see at once what a command did that was answered with a fault.
-            if op.fault not in AMBIGUOUS:
+            # Nobody is promised to see at once what a command did, or met, that was answered with a fault: there is no revision to wait for.
+            if op.fault is None:
                 begun[op.client] = (begins, op)
     found.sort(key=lambda entry: entry[0])
     place = {id(op): n for n, (_, op, _) in enumerate(found)}

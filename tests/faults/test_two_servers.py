@@ -75,6 +75,11 @@ def test_the_checker_knows_overlap_lag_and_losers():
     linear.judge([on, seen_off], initial, lagging=frozenset("b"))
     with pytest.raises(NotLinear):
         linear.judge([on, replace(seen_off, client="a")], initial, lagging=frozenset("a"))
+    # What a fault told it of somebody else's doing, it may see a moment later.
+    told_on = Op("b", "v", "on", None, 1.2, 1.8, fault="InvalidPowerState", existing=ON)
+    linear.judge([on, told_on, seen_off], initial, lagging=frozenset("b"))
+    with pytest.raises(NotLinear):
+        linear.judge([on, told_on, seen_off], initial)
     # Nor may it go back.
     seen_on = Op("b", "v", "read", None, 1.2, 1.4, seen=State(ON))
     with pytest.raises(NotLinear):
