@@ -243,7 +243,7 @@ class LibvirtHost:
     def state(self, guest: str) -> str:
         return self.virsh("domstate", guest)
 
-    def wait_state(self, guest: str, wanted: str, timeout: float = 60.0) -> None:
+    def wait_state(self, guest: str, wanted: str, timeout: float = 240.0) -> None:
         deadline = time.monotonic() + timeout
         while (now := self.state(guest)) != wanted:
             if time.monotonic() > deadline:
@@ -314,7 +314,7 @@ class LibvirtHost:
         log = self.directory / "log" / f"{guest}.serial"
         return log.read_bytes().count(b"GUEST-READY") if log.exists() else 0
 
-    def wait_booted(self, guest: str, more_than: int = 0, timeout: float = 120.0) -> None:
+    def wait_booted(self, guest: str, more_than: int = 0, timeout: float = 240.0) -> None:
         deadline = time.monotonic() + timeout
         while self.boots_seen(guest) <= more_than:
             if time.monotonic() > deadline:
