@@ -112,17 +112,18 @@ async fn attempt(work: &Work<'_>, known: bool, doubt: &mut Option<Doubt>) -> Res
     let idempotent = command.schema.class == Class::Idempotent;
     let plan = match work.plan {
         Some(plan) => match planned(work, plan, known && idempotent).await? {
-            Some(already) => return Ok(already),
+            Some(already) => return Ok(keep_already(work, plan, already).await),
             None => Arc::clone(plan),
         },
         None => match lowered(work, known, idempotent).await? {
-            Err(already) => return Ok(already),
+            Err(already) => return Ok(keep_already(work, &Plan::default(), already).await),
             Ok(plan) => plan,
         },
     };
     if plan.steps.is_empty() {
         let revision = owner.inventory.revision();
-        return Ok(Outcome::Done { revision, result: plan.appears, already: plan.own.is_empty() });
+        let outcome = Outcome::Done { revision, result: plan.appears, already: plan.own.is_empty() };
+        return Ok(keep_already(work, &plan, outcome).await);
     }
     if !owner.still_runs(run) {
         return Ok(given_up(command));
@@ -142,6 +143,18 @@ async fn attempt(work: &Work<'_>, known: bool, doubt: &mut Option<Doubt>) -> Res
     let outcome = perform(work, &plan, (known, idempotent), doubt).await;
     fail::point(points::EFFECT_SEEN);
     Ok(outcome)
+}
+
+/// Has it kept that there is nothing to do, which nobody could find out later.
+async fn keep_already(work: &Work<'_>, plan: &Plan, outcome: Outcome) -> Outcome {
+    let (owner, command) = (work.owner, &*work.run.command);
+    if let Some(recorder) = owner.recorder()
+        && owner.keep(work.run, Kept::Ended)
+    {
+        let (from_engine, target) = (work.from_engine, work.target.name());
+        recorder.already(Intended { command, plan, from_engine, target }, &outcome).await;
+    }
+    outcome
 }
 
 /// What a plan of the engine's needs before it is performed; an outcome if there is nothing to perform.

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! known? ─▶ (guards, reread, lower) ─▶ begin ─▶ call ─ answered ─▶ call ─ answered ─▶ … ─▶ ended
-//!                  └─ nothing to do, or refused ─▶ declined
+//!                  ├─ nothing to do ─▶ already
+//!                  └─ refused ─▶ declined
 //! after a restart: Unsettled ─▶ looked at, never sent again ─▶ ended
 //! ```
 
@@ -81,6 +82,11 @@ pub trait Recorder: Send + Sync + Debug {
     /// What became of a command that ended as unknown has been found out: it ends again, so.
     fn found(&self, command: &Command, outcome: &Outcome) {
         self.ended(command, outcome);
+    }
+
+    /// A command that finds done what it asks for ends so without having begun. Durable when it returns: nothing else tells of it.
+    async fn already(&self, intended: Intended<'_>, outcome: &Outcome) {
+        self.declined(intended.command, outcome);
     }
 
     /// A command ended without having begun: nothing was done.

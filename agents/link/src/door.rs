@@ -3,7 +3,7 @@
 //! ```text
 //! perform ─▶ grant: signed, for this agent, of a live session, of the command's principal, covers it
 //!         ─▶ engine's epoch at least the highest seen, durable ─▶ not barred ─▶ target's epoch ─▶ Owner.dispatch ─▶ Outcome
-//! settle  ─▶ running | its outcome | never heard of: barred from now on     cancel ─▶ Owner.cancel
+//! settle  ─▶ running | its outcome | never heard of: barred from now on, durable     cancel ─▶ Owner.cancel
 //! revoke, grants ─▶ the sessions                                             bundle ─▶ whoever fetches it
 //! ```
 //!
@@ -271,10 +271,7 @@ impl Link {
             // Held while the command is taken: either it is here when it is asked about, or it is barred.
             let barred = self.barred.lock();
             if barred.ids.contains(&command.id) {
-                return Err(Cause::new(
-                    Code::TimedOut,
-                    "the engine has asked about this command before it came, and was told that it never will",
-                ));
+                return Err(too_late());
             }
             self.owner.dispatch(command, Dispatch { plan, epoch }, Reply::Outcome)
         };
@@ -316,6 +313,11 @@ impl Link {
             Some(Known::Ended(outcome)) => Ok(settled(&outcome)),
             Some(Known::Running) => Ok(running),
             None => {
+                let object = about.object_id.parse().map_err(|_| unreadable("a question about no object"))?;
+                // In the next life too.
+                if !self.journal.bar(id, object, &Outcome::Refused(too_late())).await? {
+                    return Ok(running);
+                }
                 tracing::info!(command = %id, object = about.object_id, "a command never came here, and is refused if it does");
                 Ok(pb::Settled { unknown: true, ..pb::Settled::default() })
             }
@@ -350,6 +352,11 @@ impl Link {
     pub fn holds(&self, object: ObjectId) -> bool {
         self.owner.target_of(object).is_some()
     }
+}
+
+fn too_late() -> Cause {
+    let why = "the engine has asked about this command before it came, and was told that it never will";
+    Cause::new(Code::TimedOut, why)
 }
 
 fn read<M: Message + Default>(body: &[u8]) -> Result<M, Cause> {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! begin ─ one commit: intent, plan, first step sent; of its own commands also the audit record, into the outbox ─▶ durable ─▶ effect
+//! already ─ one commit: intent and outcome ─▶ durable ─▶ told
 //! ended ─ queue ─▶ writer: up to 64 together: outcome; of its own commands also into the outbox ─▶ the pump
 //! start ─ unsettled: begun and not ended ─▶ Owner::recover, which looks and never sends again
 //! ```
@@ -155,6 +156,18 @@ impl Journal {
         Ok(settled.map(|settled| settled.and_then(|settled| self.outcome(id, &settled))))
     }
 
+    /// Has a command that never came known as ended so, from now on: whenever it comes, it is not done. Durable when it returns. `false`: it
+    /// came before.
+    ///
+    /// # Errors
+    /// The store cannot keep it.
+    pub async fn bar(&self, id: CommandId, object: ObjectId, outcome: &Outcome) -> Result<bool, Cause> {
+        let at_ms = self.clock.now_ms();
+        let settled =
+            Settled { end: End::Refused, outcome: Blob(outcome.to_pb(&self.schema).encode_to_vec()), at_ms };
+        self.rows.bar(id, object, settled, self.epoch).await.map_err(|error| refusal(&error))
+    }
+
     /// Waits until every outcome told so far is written, or has failed to be.
     pub async fn flush(&self) {
         let (done, written) = oneshot::channel();
@@ -246,6 +259,29 @@ impl Journal {
         }
     }
 
+    /// What is kept of an outcome, and what the engine is told of it.
+    fn end(&self, command: &Command, outcome: &Outcome) -> (Settled, pb::HandedOutcome) {
+        let outcome_pb = outcome.to_pb(&self.schema);
+        let at_ms = self.clock.now_ms();
+        let end = match outcome {
+            Outcome::Done { .. } => End::Done,
+            Outcome::Failed(_) => End::Failed,
+            Outcome::Refused(_) => End::Refused,
+            Outcome::Unknown { .. } => End::Unknown,
+        };
+        let settled = Settled { end, outcome: Blob(outcome_pb.encode_to_vec()), at_ms };
+        let handed = pb::HandedOutcome {
+            command_id: command.id.to_string(),
+            outcome: Some(outcome_pb),
+            at_ms,
+            verb: command.verb.to_string(),
+            object_id: command.object.to_string(),
+            principal: command.principal.to_string(),
+            session_id: command.session.to_string(),
+        };
+        (settled, handed)
+    }
+
     /// The audit record of a command that this agent took by itself.
     fn audit(&self, command: &Command, grant: Option<pb::SignedGrant>) -> Item {
         let record = Record {
@@ -329,25 +365,37 @@ impl Recorder for Journal {
         Ok(())
     }
 
+    async fn already(&self, intended: Intended<'_>, outcome: &Outcome) {
+        let command = intended.command;
+        let grant = self.grants.passes().find(&command.session).map(|pass| pass.now().signed.clone());
+        let (settled, handed) = self.end(command, outcome);
+        let at_ms = settled.at_ms;
+        let entry = Entry { settled: Some(settled), ..Entry::new(self.intent(&intended, grant.clone())) };
+        let mut also = Batch::new();
+        if let Some(tasks) = self.tasks.get() {
+            tasks.stage(command.id, &mut also);
+        }
+        let is_told = !intended.from_engine && !self.backlog.is_full();
+        if is_told {
+            outbox::stage(&mut also, &self.audit(command, grant.clone()));
+            let handing = Handing { grant, body: handed.encode_to_vec() };
+            outbox::stage(
+                &mut also,
+                &Item { what: What::Outcome, body: Blob(handing.encode_to_vec()), at_ms },
+            );
+        }
+        match self.rows.begin_as(entry, also, self.epoch).await {
+            Ok(Begun::New) if is_told => self.backlog.added(2),
+            Ok(_) => {}
+            // Nothing was done, so nothing is lost but who asked for it.
+            Err(error) => {
+                tracing::warn!(command = %command.id, %error, "that there was nothing to do was not kept");
+            }
+        }
+    }
+
     fn ended(&self, command: &Command, outcome: &Outcome) {
-        let outcome_pb = outcome.to_pb(&self.schema);
-        let at_ms = self.clock.now_ms();
-        let end = match outcome {
-            Outcome::Done { .. } => End::Done,
-            Outcome::Failed(_) => End::Failed,
-            Outcome::Refused(_) => End::Refused,
-            Outcome::Unknown { .. } => End::Unknown,
-        };
-        let settled = Settled { end, outcome: Blob(outcome_pb.encode_to_vec()), at_ms };
-        let handed = pb::HandedOutcome {
-            command_id: command.id.to_string(),
-            outcome: Some(outcome_pb),
-            at_ms,
-            verb: command.verb.to_string(),
-            object_id: command.object.to_string(),
-            principal: command.principal.to_string(),
-            session_id: command.session.to_string(),
-        };
+        let (settled, handed) = self.end(command, outcome);
         union::fail::point("link.outcome-told");
         let job = Job::Ended(Box::new(Ended { id: command.id, settled, handed: Some(handed) }));
         if self.jobs.try_send(job).is_err() {

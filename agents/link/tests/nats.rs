@@ -28,7 +28,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use store::{Epoch, MemoryStore};
 use tokio::time::sleep;
 use union::{
-    Clock, Ids,
+    Clock, Ids, Kind, ObjectId,
     clock::{SystemClock, SystemIds},
     pb,
 };
@@ -108,8 +108,11 @@ async fn taken(engine: &BusEngine) -> Result<u64, LinkError> {
 }
 
 async fn settled(agents: &BusAgents, agent: &str) -> Result<pb::Settled, AgentError> {
-    let about =
-        pb::About { command_id: SystemIds.uuid().to_string(), engine_epoch: 1, ..pb::About::default() };
+    let about = pb::About {
+        command_id: SystemIds.uuid().to_string(),
+        object_id: ObjectId::new(Kind::Vm, SystemIds.uuid()).to_string(),
+        engine_epoch: 1,
+    };
     let body = Bytes::from(about.encode_to_vec());
     let answer = agents.ask(agent, "settle", body, Duration::from_secs(5)).await?;
     Ok(pb::Settled::decode(answer).unwrap())

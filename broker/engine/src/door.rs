@@ -1,10 +1,11 @@
 //! The one door for everything agents ask of the engine.
 
-use crate::{agents::AgentError, engine::Engine, record};
+use crate::{agents::AgentError, engine::Engine, fly::given_up, record};
 use bytes::Bytes;
 use prost::Message;
 use union::{
-    command::{Cause, Code},
+    Kind, ObjectId,
+    command::{Cause, Code, Outcome},
     envelope::command_id,
     pb,
 };
@@ -90,6 +91,16 @@ impl Engine {
                 Ok(pb::Settled { running: outcome.is_none(), outcome, unknown: false })
             }
             None if self.flights.fence(id, self.deps.limits.fenced) => {
+                // In the next life too.
+                let object = about.object_id.parse().unwrap_or(ObjectId::new(Kind::Task, id.0));
+                let settled = record::settled(&Outcome::Refused(given_up(id)), self.schema(), self.now_ms());
+                let barred = self.journal.bar(id, object, settled, self.deps.epoch).await;
+                let barred = barred.map_err(|error| {
+                    Cause::new(Code::Internal, format!("the engine's journal cannot be written: {error}"))
+                })?;
+                if !barred {
+                    return Ok(running);
+                }
                 Ok(pb::Settled { unknown: true, ..pb::Settled::default() })
             }
             // It came in between.

@@ -16,7 +16,7 @@ use store::{
 };
 use tokio::time::{Instant, sleep, timeout};
 use union::{
-    Command, ObjectId, Plan,
+    Command, CommandId, ObjectId, Plan,
     command::{Cause, Code, Outcome},
     fail::point,
     plan::OwnFact,
@@ -24,6 +24,11 @@ use union::{
 
 pub(crate) fn refused(code: Code, message: impl Into<String>) -> Outcome {
     Outcome::Refused(Cause::new(code, message))
+}
+
+/// The end of a command that came after somebody was told that it never did.
+pub(crate) fn given_up(id: CommandId) -> Cause {
+    Cause::new(Code::Cancelled, format!("{id} was given up before it came; send it as a new command"))
 }
 
 /// The journal did not take it, so nothing was done.
@@ -57,6 +62,9 @@ impl Engine {
     pub(crate) async fn fly(&self, asked: Asked, owed: bool, landing: &Landing) -> Outcome {
         match self.journal.get(asked.command.id).await {
             Err(error) => return Outcome::Refused(unrecorded(&error.into())),
+            Ok(Some(entry)) if entry.intent.is_barred() => {
+                return Outcome::Refused(given_up(asked.command.id));
+            }
             Ok(Some(entry)) if entry.intent.digest != asked.digest => {
                 return Outcome::Refused(unrecorded(&JournalError::Digest(asked.command.id)));
             }

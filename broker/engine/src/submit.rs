@@ -11,6 +11,7 @@
 use crate::{
     engine::Engine,
     flight::{Flight, Joined, Landing},
+    fly::given_up,
     limits::Permit,
     record,
 };
@@ -87,10 +88,7 @@ impl Engine {
         let (flight, landing) = match self.flights.join(command.id, *digest, from, command.object) {
             Joined::Known(flight) if flight.digest == *digest => return Ok(flight),
             Joined::Known(_) => return Err(other_content(command)),
-            Joined::Fenced => {
-                let message = format!("{} was given up before it came; send it as a new command", command.id);
-                return Err(Cause::new(Code::Cancelled, message));
-            }
+            Joined::Fenced => return Err(given_up(command.id)),
             Joined::New(flight, landing) => (flight, landing),
         };
         if owed {

@@ -7,6 +7,8 @@
 //!            └─ the same id again: with the same digest what is recorded, with another a refusal
 //! ```
 //!
+//! A command of which somebody was told that it never came is barred: settled as refused, before it begins.
+//!
 //! Each step forward is one commit, durable when it returns, that holds only if the record is as it was read. A settled command is
 //! remembered for [`RETENTION_MS`], so that an id sent again is answered, not performed. Forgetting is by [`Journal::expire`].
 
@@ -78,6 +80,21 @@ row! {
         8 begun_ms: i64,
         /// The encoded command.
         9 body: Blob,
+    }
+}
+
+impl Intent {
+    /// Of a command that is barred: nothing is known of it.
+    fn barred(id: CommandId, object: ObjectId, now_ms: i64) -> Intent {
+        let none: Arc<str> = Arc::from("");
+        let (verb, principal, session) = (Arc::clone(&none), Arc::clone(&none), none);
+        let (digest, body) = ([0; 32], Blob::default());
+        Intent { id, digest, verb, object, principal, session, deadline_ms: now_ms, begun_ms: now_ms, body }
+    }
+
+    /// Whether it is that of a command that never came, and will not be done.
+    pub fn is_barred(&self) -> bool {
+        self.verb.is_empty()
     }
 }
 
@@ -259,6 +276,23 @@ impl Journal {
             }
         }
         Err(JournalError::Order { id, what: "it was begun by others too often at once" })
+    }
+
+    /// Records that a command that has not come is not done if it does: it is `settled`. `false`: it has come.
+    pub async fn bar(
+        &self,
+        id: CommandId,
+        object: ObjectId,
+        settled: Settled,
+        epoch: Epoch,
+    ) -> Result<bool, JournalError> {
+        let intent = Intent::barred(id, object, settled.at_ms);
+        let entry = Entry { settled: Some(settled), ..Entry::new(intent) };
+        match self.begin_as(entry, Batch::new(), epoch).await {
+            Ok(_) => Ok(true),
+            Err(JournalError::Digest(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Records that what was sent had no effect at all, and that another step takes its place, about to be sent.

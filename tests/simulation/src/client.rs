@@ -43,11 +43,6 @@ impl End {
         matches!(self, End::Known(Outcome::Done { .. }))
     }
 
-    /// Whether something was done.
-    pub fn is_effective(&self) -> bool {
-        matches!(self, End::Known(Outcome::Done { already: false, .. }))
-    }
-
     /// Whether that is not known.
     pub fn is_unknown(&self) -> bool {
         matches!(self, End::Known(Outcome::Unknown { .. }))

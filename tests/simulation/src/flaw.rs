@@ -132,6 +132,12 @@ impl Recorder for Forgetful {
         }
     }
 
+    async fn already(&self, intended: Intended<'_>, outcome: &Outcome) {
+        if let Some(journal) = self.journal.get().filter(|_| self.flaw != Flaw::DropsOutcomes) {
+            journal.already(intended, outcome).await;
+        }
+    }
+
     fn ended(&self, command: &Command, outcome: &Outcome) {
         if let Some(journal) = self.journal.get().filter(|_| self.flaw != Flaw::DropsOutcomes) {
             journal.ended(command, outcome);

@@ -3,6 +3,8 @@
 //! ```text
 //! ask ─▶ nobody there: Away │ lost │ late │ twice ─▶ the receiver of that moment, if it still lives ─▶ its answer: lost │ late
 //! ```
+//!
+//! What comes late, or a second time, comes to whoever lives then under that name.
 
 use crate::{authority::Numbers, check::Watch, flaw::Flaw, life::Life, rng::Rng, world::AGENTS};
 use async_trait::async_trait;
@@ -159,8 +161,8 @@ impl Net {
         }
     }
 
-    /// Carries a question to a receiver that lives in `to`; it is told whether it comes a second time. `None`: no answer came within that
-    /// time.
+    /// Carries a question to a receiver that lives in `to`; `ask` is told whether it comes late, to whoever is there then. `None`: no
+    /// answer came within that time.
     async fn carry<F>(
         &self,
         to: Arc<Life>,
@@ -174,12 +176,10 @@ impl Net {
         let ask = Arc::new(ask);
         let later = if way.lost { way.late } else { way.twice };
         if let Some(later) = later {
-            let (ask, to, out) = (Arc::clone(&ask), Arc::clone(&to), way.out);
+            let (ask, out) = (Arc::clone(&ask), way.out);
             tokio::spawn(async move {
                 sleep(out + later).await;
-                if !to.is_over() {
-                    ask(true).await;
-                }
+                ask(true).await;
             });
         }
         let asked = tokio::spawn(async move {
@@ -224,10 +224,19 @@ impl link::Engine for ToEngine {
         let (engine, agent, verb) = (up.engine, self.agent.clone(), verb.word().into_owned());
         self.net.watch.tell(|| format!("{agent} asks the engine to {verb}"));
         let hello = verb == "hello";
-        let ask = move |_| {
-            let (engine, agent, verb, body) =
-                (Arc::clone(&engine), agent.clone(), verb.clone(), body.clone());
-            async move { engine.answer(&agent, &verb, body).await }
+        let net = Arc::clone(&self.net);
+        let ask = move |late| {
+            let (agent, verb, body) = (agent.clone(), verb.clone(), body.clone());
+            let engine = match late {
+                false => Some(Arc::clone(&engine)),
+                true => net.engine().filter(|_| !net.is_parted(&agent)).map(|up| up.engine),
+            };
+            async move {
+                match engine {
+                    Some(engine) => engine.answer(&agent, &verb, body).await,
+                    None => Bytes::new(),
+                }
+            }
         };
         let answer = self.net.carry(up.life, within, ask).await;
         self.life.alive().await;
@@ -258,9 +267,16 @@ impl Agents for ToAgents {
             (Arc::clone(&self.net), Arc::clone(&up.joined.link), agent.to_owned(), verb.to_owned());
         net.watch.tell(|| format!("the engine asks {agent} to {verb}"));
         let ask = move |again| {
-            let (net, link, agent) = (Arc::clone(&net), Arc::clone(&link), agent.clone());
+            let (net, agent) = (Arc::clone(&net), agent.clone());
             let (verb, body) = (verb.clone(), body.clone());
+            let link = match again {
+                false => Some(Arc::clone(&link)),
+                true => {
+                    net.agent(&agent).filter(|_| !net.is_parted(&agent)).map(|up| Arc::clone(&up.joined.link))
+                }
+            };
             async move {
+                let Some(link) = link else { return Bytes::new() };
                 if verb != "perform" {
                     return link.answer(&verb, body).await;
                 }

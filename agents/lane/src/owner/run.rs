@@ -4,6 +4,7 @@ use super::{Errand, Kept, Lanes, Load, Owner, Run, Search};
 use crate::{
     perform,
     queue::{Job, Queue},
+    recorder::Intended,
     target::Target,
     ticket::Ticket,
 };
@@ -19,7 +20,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 use union::{
-    CommandId, ObjectId, Value,
+    CommandId, ObjectId, Plan, Value,
     command::{Cause, Code, Outcome, Revision},
 };
 
@@ -219,15 +220,32 @@ impl Owner {
             if job.load.is_hold() {
                 continue;
             }
-            let outcome = match outcome {
+            match outcome {
                 // A follower found done what it asked.
                 Outcome::Done { revision, result, .. } if position > 0 => {
-                    Outcome::Done { revision: *revision, result: *result, already: true }
+                    let outcome = Outcome::Done { revision: *revision, result: *result, already: true };
+                    self.end_follower(lanes, job, outcome);
                 }
-                other => other.clone(),
-            };
-            self.end_one(lanes, job, outcome);
+                other => self.end_one(lanes, job, other.clone()),
+            }
         }
+    }
+
+    /// A follower is told when it is kept that it was done.
+    fn end_follower(&self, lanes: &mut Lanes, mut job: Job<Load>, outcome: Outcome) {
+        let (Some(owner), Some(recorder)) = (self.me.upgrade(), self.recorder().cloned()) else {
+            return self.end_one(lanes, job, outcome);
+        };
+        let Errand::Perform { target, from_engine, .. } = job.load.errand.clone() else {
+            return self.end_one(lanes, job, outcome);
+        };
+        job.load.kept = Kept::Ended;
+        self.tracker.spawn(async move {
+            let (command, plan) = (Arc::clone(&job.load.command), Plan::default());
+            let intended = Intended { command: &command, plan: &plan, from_engine, target: target.name() };
+            recorder.already(intended, &outcome).await;
+            owner.end_one(&mut owner.lanes.lock(), job, outcome);
+        });
     }
 
     fn end_one(&self, lanes: &mut Lanes, job: Job<Load>, outcome: Outcome) {

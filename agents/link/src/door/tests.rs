@@ -39,6 +39,7 @@ async fn ask(world: &World, perform: &pb::Perform) -> Result<Outcome, Cause> {
 async fn about(world: &World, verb: &str, n: u128, epoch: u64) -> Result<pb::Settled, Cause> {
     let about = pb::About {
         command_id: uuid::Uuid::from_u128(n).to_string(),
+        object_id: vm(1).to_string(),
         engine_epoch: epoch,
         ..pb::About::default()
     };
@@ -155,8 +156,19 @@ async fn what_never_came_is_barred() {
     let late = perform(&command(1, "PowerOn", vm(1)), &grant);
     assert!(about(&world, "settle", 1, 5).await.unwrap().unknown);
     assert_eq!(ask(&world, &late).await.unwrap_err().code, Code::TimedOut);
-    assert!(about(&world, "settle", 1, 5).await.unwrap().unknown);
+    let told = about(&world, "settle", 1, 5).await.unwrap();
+    let told = Outcome::from_pb(&bundle().schema, &told.outcome.unwrap()).unwrap();
+    assert!(matches!(&told, Outcome::Refused(cause) if cause.code == Code::TimedOut), "{told:?}");
     assert_eq!(calls(&world), 0);
+    // Nor in the next life, which was not asked.
+    let next = World::start(world.store.crash(|_| 0), Arc::new(crate::router::InStep)).await;
+    assert_eq!(ask(&next, &late).await.unwrap(), told);
+    assert_eq!(calls(&next), 0);
+    // What is here already is not barred.
+    let here = perform(&command(2, "PowerOn", vm(2)), &grant);
+    assert!(matches!(ask(&next, &here).await.unwrap(), Outcome::Done { .. }));
+    let refused = Outcome::Refused(Cause::new(Code::TimedOut, "never"));
+    assert!(!next.joined.journal.bar(command(2, "PowerOn", vm(2)).id, vm(2), &refused).await.unwrap());
 }
 
 #[tokio::test(start_paused = true)]

@@ -106,6 +106,34 @@ async fn own_commands_are_handed_in_and_the_engines_are_not() {
     assert_eq!(handing(1).grant, Some(pass.now().signed.clone()));
 }
 
+#[tokio::test(start_paused = true)]
+async fn that_there_was_nothing_to_do_is_known_after_a_restart() {
+    let world = world().await;
+    world.log_in("s1", "ann");
+    let (own, planned) = (command(1, "PowerOn", vm(1)), command(2, "PowerOn", vm(1)));
+    let nothing = Outcome::Done { revision: Default::default(), result: None, already: true };
+    for (command, from_engine) in [(&own, false), (&planned, true)] {
+        let plan = plan(&["PowerOn"]);
+        let intended = Intended { command, plan: &plan, from_engine, target: "machines" };
+        world.joined.journal.already(intended, &nothing).await;
+    }
+    let next = World::start(after(&world, 0), Arc::new(crate::router::InStep)).await;
+    assert!(next.joined.journal.unsettled().await.unwrap().is_empty());
+    for command in [&own, &planned] {
+        assert_eq!(next.joined.journal.known(command.id).await.unwrap(), Some(nothing.clone()));
+    }
+    let items = next.outbox().await;
+    let of_one = items.iter().map(|(_, item)| item.what).collect::<Vec<_>>();
+    assert_eq!(of_one, [What::Audit, What::Outcome], "the engine has its own");
+    assert_eq!(next.joined.backlog.count(), 2);
+    // A store that does not write is no reason to say no: nothing was to be done.
+    next.store.fail(Some(StoreError::Full { file: "agent.redb".into() }));
+    let plan = plan(&["PowerOn"]);
+    let intended =
+        Intended { command: &command(3, "PowerOn", vm(1)), plan: &plan, from_engine: true, target: "" };
+    next.joined.journal.already(intended, &nothing).await;
+}
+
 #[derive(Debug)]
 struct Flat;
 

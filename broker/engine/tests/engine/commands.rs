@@ -165,6 +165,10 @@ async fn who_asks_about_what_never_came_gets_it_refused_for_ever() {
     let about = pb::About { command_id: command.command_id.clone(), ..pb::About::default() };
     assert!(bed.ask::<pb::Settled>("a", "settle", &about).await.unwrap().unknown);
     assert_eq!(code(&bed.submit(&command).await), Code::Cancelled);
+    let bed = bed.restart().await;
+    assert_eq!(code(&bed.submit(&command).await), Code::Cancelled, "by the next life of the engine, too");
+    let told = bed.ask::<pb::Settled>("a", "settle", &about).await.unwrap();
+    assert!(told.outcome.is_some() && !told.running, "{told:?}");
     assert!(bed.agents.performed().is_empty());
     let garbage = pb::About { command_id: "x".into(), ..pb::About::default() };
     assert_eq!(

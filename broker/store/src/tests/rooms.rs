@@ -249,6 +249,16 @@ fn a_command_may_begin_further_and_be_planned_again() {
     let sent = Entry { steps: vec![Step::sent(b"one".as_slice(), 1)], plans: 1, ..Entry::new(intent(1)) };
     let id = sent.intent.id;
     assert_eq!(now(journal.begin_as(sent.clone(), Batch::new(), E)).unwrap(), Begun::New);
+    let never = Settled { end: End::Refused, outcome: Blob(b"never".to_vec()), at_ms: 9 };
+    assert!(!now(journal.bar(sent.intent.id, sent.intent.object, never.clone(), E)).unwrap(), "it came");
+    let absent = CommandId(Uuid::from_u128(77));
+    for _ in 0..2 {
+        assert!(now(journal.bar(absent, sent.intent.object, never.clone(), E)).unwrap());
+    }
+    let barred = now(journal.get(absent)).unwrap().unwrap();
+    assert!(barred.intent.is_barred() && !barred.is_open() && barred.settled == Some(never));
+    let late = Intent { id: absent, ..sent.intent.clone() };
+    assert_eq!(now(journal.begin(late, Batch::new(), E)), Err(JournalError::Digest(absent)));
     assert_eq!(
         now(journal.begin_as(sent.clone(), Batch::new(), E)).unwrap(),
         Begun::Open(Box::new(sent.clone()))

@@ -34,9 +34,8 @@ pub(super) fn tasks(world: &World, all: &[&Asked], what: &mut Vec<String>) {
             let Some((_, id)) = asked.task.as_ref().filter(|(agent, _)| agent == name) else { continue };
             let right = match state(*id) {
                 Some(state) if state == done => asked.end.is_done(),
-                // Who had to look for the end knows more than the task, which may have failed as unknown. That there was nothing to do
-                // is not kept, so a restart right after it may fail the task.
-                Some(_) => !asked.end.is_effective() || asked.found,
+                // Who had to look for the end knows more than the task, which may have failed as unknown.
+                Some(_) => !asked.end.is_done() || asked.found,
                 None => false,
             };
             if !right {
