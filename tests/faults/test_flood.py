@@ -11,14 +11,16 @@ import time
 from collections import Counter
 
 import pytest
-from pyVmomi import vim
+from pyVmomi import vim, vmodl
 
 import clients
+import overheard
 import runner
 import soap
+import storms
 
 SECONDS = float(os.environ.get("HYPERGLOT_FLOOD_S", "60"))
-VMS = 1_000
+VMS, STILL = 1_000, 2
 NEWEST = 5_000
 # Connections that ask as fast as they are answered; a few VMs, so that most commands meet another.
 CONNECTIONS, TARGETED = 96, 24
@@ -32,10 +34,13 @@ def crowded(work, installation):
     slow = work / "flooded.toml"
     slow.write_text("[all]\nlatency_ms = [20, 60]\n")
     with runner.Sim(work / "crowd", VMS, 4, "--name", "crowd", "--behaviour", str(slow)) as sim:
-        targets = {"crowd": runner.sim_process_target(sim.uri, "crowd")}
-        with installation(work / "flood", targets, {"crowd": "host-0000"}) as running:
+        quiet = work / "quiet.toml"
+        quiet.write_text('[[host]]\nname = "still"\n' + "".join(f'[[vm]]\nname = "still{n}"\nhost = "still"\n' for n in range(STILL)))
+        targets = {"crowd": runner.sim_process_target(sim.uri, "crowd"),
+                   "quiet": f'[[target]]\nprotocol = "sim"\nname = "quiet"\ninventory = "{quiet}"\n'}
+        with installation(work / "flood", targets, {"crowd": "host-0000", "quiet": "still"}) as running:
             with clients.Session(running.fleet) as session:
-                clients.eventually(lambda: len(session.objects(vim.VirtualMachine)) == VMS, "all VMs are shown")
+                clients.eventually(lambda: len(session.objects(vim.VirtualMachine)) == VMS + STILL, "all VMs are shown")
             yield running
 
 
@@ -100,22 +105,6 @@ async def flood(front: runner.Front, cookie: str, machines: list[str], until: fl
     return answers, tasks, took
 
 
-async def storm(url: str, until: float) -> Counter:
-    """A flood of commands on the bus, from somebody with no right to any: unsigned, as fast as they are refused."""
-    import nats
-    bus = await nats.connect(url["url"], user=url["user"], password=url["password"])
-    counts = Counter()
-
-    async def one():
-        while time.monotonic() < until:
-            counts["asked"] += 1
-            reply = await bus.request("cmd.default.vm.PowerOn", b"\xff" * 512, timeout=30)
-            counts["answered" if reply.data else "empty"] += 1
-    await asyncio.gather(*(one() for _ in range(64)))
-    await bus.close()
-    return counts
-
-
 def rss(domain) -> dict[str, float]:
     return {"engine": domain.broker.rss_kib() / 1024, "agent": domain.agents["crowd"].rss_kib() / 1024}
 
@@ -159,12 +148,12 @@ def test_a_flood_is_refused_in_good_order_and_leaves_nothing_behind(crowded):
     client = soap.Client(crowded.fleet)
     assert client.login().status == 200
     with clients.Session(crowded.fleet) as session:
-        machines = sorted(vm._moId for vm in session.objects(vim.VirtualMachine))[:TARGETED]
+        machines = sorted(vm._moId for vm in session.objects(vim.VirtualMachine) if vm.name.startswith("vm-"))[:TARGETED]
 
     async def both(seconds: float):
         until = time.monotonic() + seconds
         flooding = asyncio.create_task(flood(crowded.fleet, client.cookie, machines, until))
-        storming = asyncio.create_task(storm(crowded.own_bus(), until))
+        storming = asyncio.create_task(storms.unsigned(storms.Storm(crowded.own_bus()), until))
         seen = []
         while not (flooding.done() and storming.done()):
             seen.append(rss(crowded))
@@ -186,7 +175,7 @@ def test_a_flood_is_refused_in_good_order_and_leaves_nothing_behind(crowded):
           f"bars engine {ENGINE_MIB}, agent {AGENT_MIB}; binary {runner.BINARY}")
     # Nothing is silent: an answer for each request, an end for each task, in the protocol's words.
     assert answers["asked"] == answers["answered"] == len(tasks) + sum(n for what, n in answers.items() if what not in ("asked", "answered"))
-    assert stormed["asked"] == stormed["answered"] > 0
+    assert stormed["unsigned asked"] == stormed["unsigned answered"] == stormed["unsigned: Permission"] > 0
     native = {"success", "TaskInProgress", "InvalidPowerState", "RequestCanceled"}
     assert set(ended) <= native, ended
     assert {what for what in answers if what not in ("asked", "answered")} <= native, answers
@@ -203,3 +192,78 @@ def test_a_flood_is_refused_in_good_order_and_leaves_nothing_behind(crowded):
                        f"memory is back at {calm} and at most {STAYS_MIB} MiB", 60)
     print(f"RSS MiB afterwards {rss(crowded)}")
     client.close()
+
+
+PATHS = ["name", "config.uuid", "config.annotation", "runtime.powerState"]
+
+
+def machines(session: clients.Session) -> dict[str, tuple[vim.VirtualMachine, tuple]]:
+    """Each VM by its name, and what it looks like, in one read."""
+    collector = vmodl.query.PropertyCollector
+    view = session.content.viewManager.CreateContainerView(session.content.rootFolder, [vim.VirtualMachine], True)
+    way = collector.TraversalSpec(type=vim.view.ContainerView, path="view", skip=False)
+    wanted = collector.FilterSpec(objectSet=[collector.ObjectSpec(obj=view, skip=True, selectSet=[way])],
+                                  propSet=[collector.PropertySpec(type=vim.VirtualMachine, pathSet=PATHS)])
+    try:
+        all_ = session.content.propertyCollector.RetrieveContents([wanted])
+    finally:
+        view.DestroyView()
+    looks = [(vm.obj, {one.name: one.val for one in vm.propSet}) for vm in all_]
+    return {look["name"]: (vm, tuple(look.get(path) for path in PATHS[1:])) for vm, look in looks}
+
+
+def shown(front: runner.Front) -> dict[str, tuple]:
+    with clients.Session(front) as session:
+        return {name: look for name, (_, look) in machines(session).items()}
+
+
+@pytest.mark.timeout(280)
+@pytest.mark.parametrize("which", ["mad", "orders"])
+def test_a_signed_storm_is_refused_in_good_order_and_others_work_on(crowded, which):
+    """`mad`: an agent with its own key says all that it may. `orders`: somebody with the engine's key orders at an agent's door."""
+    seconds = SECONDS / 3
+    near, far = crowded.host("crowd"), crowded.fleet
+    # These sessions go on: what comes in their names is refused for what it is.
+    with clients.Session(near) as mine, clients.Session(far) as session:
+        all_, (one, _) = machines(session), next(iter(machines(mine).values()))
+        machine, still = all_["vm-00998"][0], all_["still0"][0]
+        heard = overheard.during(crowded.own_bus(), lambda: mine.perform(one.ReconfigVM_Task(vim.vm.ConfigSpec(annotation="honest"))))
+        submission = next(payload for subject, payload in heard if subject.startswith("cmd."))
+        if machine.runtime.powerState == "poweredOn":
+            session.perform(machine.PowerOffVM_Task())
+        heard = overheard.during(crowded.own_bus(), lambda: [session.perform(power()) for power in (machine.PowerOnVM_Task, machine.PowerOffVM_Task)])
+        orders = [payload for subject, payload in heard if subject == "agent.default.crowd.perform"]
+        assert len(orders) == 2
+        objects = [f"vm:{uuid}" for name, (_, (uuid, *_)) in all_.items() if "vm-" < name < "vm-00900"]
+        name, keys = ("crowd", crowded.agents["crowd"]) if which == "mad" else ("engine", crowded.broker)
+        seed = (keys.directory / "data" / f"{'agent' if which == 'mad' else 'engine'}.keys").read_text().split()[0]
+        storm = storms.Storm(crowded.own_bus(), name, seed, submission, orders, objects)
+        calm, peak, done = rss(crowded), Counter(), 0
+        raging = storms.Raging(getattr(storms, which), storm, seconds)
+        while not raging.is_over():
+            # Another agent's commands: each is done, and shown.
+            session.perform(still.ReconfigVM_Task(vim.vm.ConfigSpec(annotation=f"calm {done}")))
+            assert still.config.annotation == f"calm {done}"
+            done += 1
+            for process, mib in rss(crowded).items():
+                peak[process] = max(peak[process], mib)
+        counts = raging.counts()
+        print(f"\n{which}: {seconds:.0f} s, {dict(sorted(counts.items()))}; another agent's commands done {done}; "
+              f"RSS MiB before {calm}, at most {dict(peak)}")
+        # Whatever asked was answered, and by a word: done, or why not.
+        for what in [key.removesuffix(" asked") for key in counts if key.endswith(" asked")]:
+            assert counts[f"{what} asked"] == counts[f"{what} answered"] > 0, counts
+            assert not counts[f"{what} lost"] and not counts[f"{what}: empty"], counts
+        # What is beyond an agent's share at the engine is Busy; at an agent's door each machine takes one command and refuses the others.
+        asked, refused = ("command", "Busy") if which == "mad" else ("order", "InProgress")
+        assert counts[f"{asked}: done"] and counts[f"{asked}: {refused}"], counts
+        assert done > 0 and peak["engine"] <= ENGINE_MIB and peak["agent"] <= AGENT_MIB, (done, peak)
+        # Then it is quiet: everything works, everything is shown as it is, and memory returns.
+        session.perform(machine.ReconfigVM_Task(vim.vm.ConfigSpec(annotation=f"after {which}")))
+        assert machine.config.annotation == f"after {which}"
+    crowded.whole()
+    clients.eventually(lambda: len(shown(far)) == VMS + STILL, "all VMs are shown")
+    clients.eventually(lambda: shown(near).items() <= shown(far).items(), "fleet and host show the same")
+    assert re.search(r"whole: (\d+) entries", crowded.ctl("audit", "verify"))
+    clients.eventually(lambda: all(now <= calm[name] + STAYS_MIB for name, now in rss(crowded).items()),
+                       f"memory is back at {calm} and at most {STAYS_MIB} MiB", 60)

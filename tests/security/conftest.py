@@ -16,6 +16,7 @@ REPO = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPO / "tools" / "demo"), str(REPO / "tests" / "clients"), str(Path(__file__).resolve().parent)]
 
 import clients  # noqa: E402
+import overheard  # noqa: E402
 import words  # noqa: E402
 from acts import change_in  # noqa: E402
 
@@ -81,23 +82,6 @@ class Field:
         return asyncio.run(asked())
 
 
-async def overheard(field_domain, what) -> list[tuple[str, bytes]]:
-    bus = field_domain.own_bus()
-    tap = await nats.connect(bus["url"], user=bus["user"], password=bus["password"])
-    heard = []
-
-    async def take(message):
-        heard.append((message.subject, message.data))
-    for pattern in ("cmd.>", "agent.>"):
-        await tap.subscribe(pattern, cb=take)
-    await tap.flush()
-    await asyncio.to_thread(what)
-    await tap.flush()
-    await asyncio.sleep(0.3)
-    await tap.close()
-    return heard
-
-
 @pytest.fixture(scope="session")
 def field():
     work = Path(tempfile.mkdtemp(prefix="hg-security-"))
@@ -118,9 +102,9 @@ def field():
             domain.whole()
             # These sessions go on, so that nothing below is refused only because they have ended.
             with clients.Session(domain.host("lab01")) as near, clients.Session(domain.fleet) as far:
-                heard = asyncio.run(overheard(domain, lambda: change_in(near, "lab01", "honest")))
+                heard = overheard.during(domain.own_bus(), lambda: change_in(near, "lab01", "honest"))
                 submission = next(h for h in heard if h[0].startswith("cmd."))
-                heard = asyncio.run(overheard(domain, lambda: change_in(far, "lab02", "honest")))
+                heard = overheard.during(domain.own_bus(), lambda: change_in(far, "lab02", "honest"))
                 order = next(h for h in heard if h[0] == "agent.default.lab02.perform")
                 yield Field(domain, submission, order, [*tokens, words.token(tokens[0])["secret"]])
     finally:
