@@ -8,7 +8,9 @@ from changing import IMAGE, OFF, ON, bench  # noqa: F401
 
 Spec, Change = vim.vm.ConfigSpec, vim.vm.device.VirtualDeviceSpec
 CARD, DRIVE, DISK = vim.vm.device.VirtualVmxnet3, vim.vm.device.VirtualCdrom, vim.vm.device.VirtualDisk
+Boot = vim.vm.BootOptions
 ONE = "spec.deviceChange[0]"
+FIRST = "spec.bootOptions.bootOrder[0].deviceKey"
 
 
 @pytest.fixture(params=["fleet", "host"])
@@ -32,6 +34,18 @@ def drive(vm, path):
 
 def change(operation, device):
     return Spec(deviceChange=[Change(operation=operation, device=device)])
+
+
+def boot(*devices):
+    return Spec(bootOptions=Boot(bootOrder=list(devices)))
+
+
+def option(key, value="x"):
+    return Spec(extraConfig=[vim.option.OptionValue(key=key, value=value)])
+
+
+def at(address):
+    return CARD(key=-1, addressType="manual", macAddress=address, backing=card("default").backing)
 
 
 def disk():
@@ -63,6 +77,19 @@ WRONG = {
     "a disk": (lambda vm: change("add", disk()), "NotSupported", {}),
     "a store that is not there": (lambda vm: change("edit", drive(vm, "[elsewhere] x.iso")), "InvalidDatastorePath", {"datastorePath": "[elsewhere]"}),
     "a path without a store": (lambda vm: change("edit", drive(vm, "x.iso")), "InvalidDatastorePath", {"datastorePath": "x.iso"}),
+    "a file of the host's own": (lambda vm: change("edit", drive(vm, "[] /etc/passwd")), "InvalidDatastorePath", {"datastorePath": "[] /etc/passwd"}),
+    "a path out of its store": (lambda vm: change("edit", drive(vm, "[default] ../x.iso")), "InvalidDatastorePath", {"datastorePath": "[default] ../x.iso"}),
+    "a setting without a key": (lambda vm: option(""), "InvalidArgument", {"invalidProperty": "spec.extraConfig[0].key"}),
+    "a boot disk that is not there": (lambda vm: boot(Boot.BootableDiskDevice(deviceKey=9999)), "InvalidArgument", {"invalidProperty": FIRST}),
+    "a boot card that is not there": (lambda vm: boot(Boot.BootableEthernetDevice(deviceKey=4999)), "InvalidArgument", {"invalidProperty": FIRST}),
+    "a boot disk that is a card": (lambda vm: boot(Boot.BootableDiskDevice(deviceKey=4000)), "InvalidArgument", {"invalidProperty": FIRST}),
+    "an address that is none": (lambda vm: change("add", at("nonsense")), "InvalidDeviceSpec", {"property": f"{ONE}.device.macAddress", "deviceIndex": 0}),
+    "an address of a group": (lambda vm: change("add", at("01:00:5e:00:00:01")), "InvalidDeviceSpec", {"property": f"{ONE}.device.macAddress"}),
+    "an address that its other card has": (lambda vm: change("add", at(device(vm, vim.vm.device.VirtualEthernetCard).macAddress)), "InvalidArgument", {}),
+    "a card removed twice": (lambda vm: Spec(deviceChange=[Change(operation="remove", device=device(vm, vim.vm.device.VirtualEthernetCard))] * 2), "InvalidDeviceSpec", {"property": "spec.deviceChange[1].device.key", "deviceIndex": 1}),
+    "a guest that is none": (lambda vm: Spec(guestId="nonsense"), "InvalidArgument", {"invalidProperty": "spec.guestId"}),
+    "a blank name": (lambda vm: Spec(name="  "), "InvalidName", {"name": "  "}),
+    "a name that means another place": (lambda vm: Spec(name=".."), "InvalidName", {"name": ".."}),
 }
 
 
@@ -105,6 +132,13 @@ UNMADE = {
     "a path without a store": (lambda on: Spec(name="unmade", files=vim.vm.FileInfo(vmPathName="nope")), "InvalidDatastorePath", {"datastorePath": "nope"}),
     "a network that is not there": (lambda on: Spec(name="unmade", files=FILES, deviceChange=[Change(operation="add", device=card("nowhere"))]), "InvalidDeviceSpec", {"property": "config.deviceChange[0].device.backing.deviceName"}),
     "a card edited in what is new": (lambda on: Spec(name="unmade", files=FILES, deviceChange=[Change(operation="edit", device=card("default", 4000))]), "InvalidDeviceSpec", {"deviceIndex": 0}),
+    "a uuid of nobody": (lambda on: Spec(name="unmade", uuid="00000000-0000-0000-0000-000000000000", files=FILES), "InvalidArgument", {"invalidProperty": "config.uuid"}),
+    "an instance uuid that is taken": (lambda on: Spec(name="unmade", instanceUuid=on.config.instanceUuid, files=FILES), "DuplicateName", {"object": "that"}),
+    "an instance uuid that is none": (lambda on: Spec(name="unmade", instanceUuid="nonsense", files=FILES), "InvalidArgument", {"invalidProperty": "config.instanceUuid"}),
+    "no files": (lambda on: Spec(name="unmade"), "InvalidVmConfig", {"property": "config.files.vmPathName"}),
+    "files that are nowhere": (lambda on: Spec(name="unmade", files=vim.vm.FileInfo(vmPathName="")), "InvalidVmConfig", {"property": "config.files.vmPathName"}),
+    "a guest that is none": (lambda on: Spec(name="unmade", guestId="nonsense", files=FILES), "InvalidArgument", {"invalidProperty": "config.guestId"}),
+    "a name that means this place": (lambda on: Spec(name=".", files=FILES), "InvalidName", {"name": "."}),
     "a disk": (lambda on: Spec(name="unmade", files=FILES, deviceChange=[Change(operation="add", fileOperation="create", device=disk())]), "NotSupported", {}),
 }
 
@@ -120,6 +154,40 @@ def test_a_machine_that_cannot_be_made(bench, session, what):
     assert clients.fault_name(refused.value) == fault
     assert {name: getattr(refused.value, name) for name in says} == says
     assert bench.domains() == before
+
+
+def test_a_name_that_is_taken_is_told_in_the_clients_words(bench, session):
+    """Who has it, by the reference that this client knows it by."""
+    off, on = session.vm(OFF), session.vm(ON)
+    for call in (lambda: off.Rename_Task(ON), lambda: off.ReconfigVM_Task(Spec(name=ON))):
+        with pytest.raises(vim.fault.DuplicateName) as refused:
+            session.perform(call())
+        assert (refused.value.name, refused.value.object) == (ON, on)
+        assert "vm:" not in refused.value.msg and "folder:" not in refused.value.msg
+    with pytest.raises(vim.fault.DuplicateName) as refused:
+        session.perform(off.ReconfigVM_Task(Spec(instanceUuid=on.config.instanceUuid)))
+    assert refused.value.object == on and on._moId in refused.value.msg
+
+
+def test_a_path_with_a_slash_begins_in_its_store(bench, session):
+    vm = session.vm(OFF)
+    session.perform(vm.ReconfigVM_Task(change("edit", drive(vm, f"[default] /{IMAGE}"))))
+    assert device(vm, DRIVE).backing.fileName == f"[default] {IMAGE}"
+    empty = DRIVE(key=device(vm, DRIVE).key, backing=DRIVE.RemotePassthroughBackingInfo(deviceName="", exclusive=False))
+    session.perform(vm.ReconfigVM_Task(change("edit", empty)))
+    assert not hasattr(device(vm, DRIVE).backing, "fileName")
+
+
+def test_a_template_is_one_already(bench, session):
+    vm, pool = session.vm(OFF), session.content.rootFolder.childEntity[0].hostFolder.childEntity[0].resourcePool
+    vm.MarkAsTemplate()
+    try:
+        with pytest.raises(vmodl.fault.NotSupported):
+            vm.MarkAsTemplate()
+        assert vm.config.template
+    finally:
+        vm.MarkAsVirtualMachine(pool=pool)
+    assert not vm.config.template
 
 
 def test_what_is_gone_or_cannot_have_it(bench, session):
@@ -147,7 +215,7 @@ def test_what_is_gone_or_cannot_have_it(bench, session):
         assert clients.fault_name(refused.value) == fault
     assert {ON, OFF} <= bench.domains() and bench.host.state(ON) == "running"
     if session.content.about.apiType == "VirtualCenter":
-        for name in ("a/b", "a\\b", "", "x" * 81):
+        for name in ("a/b", "a\\b", "", " ", "..", "x" * 81):
             with pytest.raises(vim.fault.InvalidName):
                 folder.CreateFolder(name)
         with pytest.raises(vim.fault.DuplicateName):

@@ -65,6 +65,18 @@ def test_folders_in_folders(bench, session, folder):
     assert inner.parent.name == "team"
 
 
+def test_what_a_folder_does_not_take(bench, session, folder):
+    at = session.content.searchIndex.FindByInventoryPath
+    vm, team, hosts, root = session.vm(OFF), at("Datacenter/vm/team"), at("Datacenter/host"), session.content.rootFolder
+    for into, what in ((hosts, vm), (root, vm), (hosts, team), (root, team), (team, root), (team, hosts)):
+        with pytest.raises(vmodl.fault.NotSupported):
+            session.perform(into.MoveIntoFolder_Task([what]))
+    assert (vm.parent.name, team.parent.name) == ("vm", "vm")
+    # Named twice it is moved once.
+    session.perform(team.MoveIntoFolder_Task([vm, vm]))
+    assert vm.parent == team
+
+
 def test_names_are_taken_once(bench, session, folder):
     root = session.content.searchIndex.FindByInventoryPath("Datacenter/vm")
     with pytest.raises(vim.fault.DuplicateName):

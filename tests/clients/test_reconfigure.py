@@ -3,6 +3,8 @@
 What no row of the mappings knows stays in the domain's document as it was.
 """
 
+import xml.etree.ElementTree as xml
+
 import pytest
 from pyVmomi import vim, vmodl
 
@@ -72,6 +74,62 @@ def test_boot_order(bench, session):
     per_device = {disk.get("device"): disk.find("boot").get("order") for disk in domain.findall("devices/disk") if disk.find("boot") is not None}
     in_os = [boot.get("dev") for boot in domain.findall("os/boot")]
     assert per_device == {"cdrom": "1", "disk": "2"} or in_os[:2] == ["cdrom", "hd"]
+
+
+def boots(domain):
+    return [boot.get("dev") for boot in domain.findall("os/boot")]
+
+
+def shown_boots(vm):
+    return [type(device).__name__.rsplit(".", 1)[-1] for device in vm.config.bootOptions.bootOrder]
+
+
+def test_boot_order_of_what_runs(bench, session):
+    """It takes effect at the next start, and is shown at once."""
+    vm, running = session.vm(ON), boots(bench.domain(ON, inactive=False))
+    try:
+        bench.govc("device.boot", "-vm", ON, "-order", "cdrom,disk")
+        assert shown_boots(vm) == ["BootableCdromDevice", "BootableDiskDevice"]
+        assert (boots(bench.domain(ON)), boots(bench.domain(ON, inactive=False))) == (["cdrom", "hd"], running)
+        bench.host.virsh("desc", ON, "read anew", "--live", "--config")
+        clients.eventually(lambda: vm.config.annotation == "read anew", "what virsh changed is shown")
+        assert shown_boots(vm) == ["BootableCdromDevice", "BootableDiskDevice"], "however often it is read"
+    finally:
+        bench.govc("device.boot", "-vm", ON, "-order", "-")
+    assert shown_boots(vm) == ["BootableDiskDevice"], "the order is taken away: it boots from the disk"
+    assert boots(bench.domain(ON)) == ["hd"]
+
+
+def test_what_changed_while_it_ran_is_there_after_the_next_start(bench, session):
+    vm, before = session.vm(ON), bench.domain(ON)
+    drive = next(d for d in bench.govc("device.ls", "-vm", ON).split() if d.startswith("cdrom-"))
+    card = next(d for d in bench.govc("device.ls", "-vm", ON).split() if d.startswith("ethernet-"))
+    image = lambda: [getattr(d.backing, "fileName", None) for d in vm.config.hardware.device if isinstance(d, vim.vm.device.VirtualCdrom)]  # noqa: E731
+    boot = vim.vm.BootOptions(bootOrder=[vim.vm.BootOptions.BootableEthernetDevice(deviceKey=4000)])
+    booted = bench.host.boots_seen(ON)
+    try:
+        bench.govc("vm.network.change", "-vm", ON, "-net", SECOND_NETWORK, card)
+        bench.govc("device.cdrom.insert", "-vm", ON, "-device", drive, IMAGE)
+        reconfigure(session, ON, annotation="kept", bootOptions=boot, extraConfig=[vim.option.OptionValue(key="kept.key", value="v")])
+        def seen():
+            options = {option.key: option.value for option in vm.config.extraConfig}
+            return vm.config.annotation, options.get("kept.key"), shown_boots(vm), image(), [network.name for network in vm.network]
+        wanted = ("kept", "v", ["BootableEthernetDevice"], [f"[default] {IMAGE}"], [SECOND_NETWORK])
+        assert seen() == wanted
+        session.perform(vm.PowerOffVM_Task())
+        assert seen() == wanted, "while it is off"
+        session.perform(vm.PowerOnVM_Task())
+        assert seen() == wanted, "and when it runs again"
+        after = bench.domain(ON, inactive=False)
+        assert (text(after, "description"), boots(after), networks(after)) == ("kept", ["network"], [SECOND_NETWORK])
+        assert cdrom(after).endswith(IMAGE)
+    finally:
+        if vm.runtime.powerState == "poweredOn":
+            session.perform(vm.PowerOffVM_Task())
+        bench.host._define("define", xml.tostring(before, encoding="unicode"))
+        session.perform(vm.PowerOnVM_Task())
+        bench.host.wait_booted(ON, more_than=booted)
+    assert networks(bench.domain(ON, inactive=False)) == ["default"]
 
 
 def cdrom(domain):

@@ -283,7 +283,7 @@ impl Target for Libvirt {
             return Ok(Value::Absent);
         }
         let _under_way = UnderWay::new(&self.reader, object);
-        let tries = Tries::new(self, call, deadline);
+        let tries = Tries::new(self.reader.tables().again(), call, deadline);
         loop {
             let Some(args) = self.arguments(call, &editing).await? else {
                 return Ok(Value::Absent);

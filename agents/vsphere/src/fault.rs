@@ -208,7 +208,7 @@ impl Field {
     }
 }
 
-/// A sentence in which the view's own ids stand for those of the union.
+/// A sentence in which the view's own ids stand for those of the union; what the view does not show is called by its kind.
 fn natively(text: &str, catalog: &Catalog) -> Arc<str> {
     /// As many bytes as a uuid has when it is written out.
     const UUID: usize = 36;
@@ -217,10 +217,12 @@ fn natively(text: &str, catalog: &Catalog) -> Arc<str> {
         let word = before.rfind(|c: char| !c.is_ascii_lowercase() && c != '_').map_or(0, |at| at + 1);
         let start = before.get(word..).unwrap_or_default();
         let id = after.get(..UUID).and_then(|uuid| format!("{start}:{uuid}").parse::<ObjectId>().ok());
-        match id.and_then(|id| catalog.reference(id)) {
-            Some(native) => {
+        let known =
+            id.map(|id| catalog.reference(id).map_or_else(|| format!("a {start}"), |n| n.id.to_string()));
+        match known {
+            Some(known) => {
                 out.push_str(before.get(..word).unwrap_or_default());
-                out.push_str(&native.id);
+                out.push_str(&known);
                 rest = after.get(UUID..).unwrap_or_default();
             }
             None => {

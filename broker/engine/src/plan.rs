@@ -170,7 +170,8 @@ impl Engine {
             let (Some(field), Some(uuid)) = (field, own.value.as_str()) else { continue };
             let others = inventory.find(Kind::Vm, field, uuid);
             if let Some(other) = others.into_iter().find(|id| *id != own.object) {
-                let text = format!("{other} has the {KNOWN_BY} {uuid}; leave it out, or give another");
+                let text =
+                    format!("{other} is known by {uuid}; leave the instance uuid out, or give another");
                 let mut cause = Cause::new(Code::Duplicate, text);
                 cause.arguments =
                     vec![(Arc::from("name"), Value::str(uuid)), (Arc::from("object"), Value::Ref(other))];

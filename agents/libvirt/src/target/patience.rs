@@ -46,8 +46,8 @@ pub(super) struct Tries<'a> {
 }
 
 impl<'a> Tries<'a> {
-    pub(super) fn new(target: &'a Libvirt, call: &'a NativeCall, deadline: Instant) -> Tries<'a> {
-        Tries { call, rules: target.reader.tables().again(), began: Instant::now(), deadline }
+    pub(super) fn new(rules: &'a [Again], call: &'a NativeCall, deadline: Instant) -> Tries<'a> {
+        Tries { call, rules, began: Instant::now(), deadline }
     }
 
     /// Whether the call is to be made again; then a moment has passed.
@@ -64,16 +64,21 @@ impl<'a> Tries<'a> {
     }
 }
 
+/// How old a guest has to be for a call.
+fn wanted(rules: &[Young], call: &NativeCall) -> Option<Duration> {
+    let changes = &call.script.as_ref()?.changes;
+    let edits = |list: &str| {
+        changes.iter().any(|c| matches!(c, ScriptChange::Edit { list: of, .. } if **of == *list))
+    };
+    rules.iter().find(|rule| *rule.call == *call.call && edits(&rule.list)).map(|rule| rule.age)
+}
+
 impl Libvirt {
     /// Waits until the guest is old enough for the call.
     pub(super) async fn grown(&self, object: ObjectId, call: &NativeCall, deadline: Instant) {
-        let Some(script) = &call.script else { return };
-        let edits = |list: &str| {
-            script.changes.iter().any(|c| matches!(c, ScriptChange::Edit { list: of, .. } if **of == *list))
-        };
-        let mut rules = self.reader.tables().young().iter();
-        let rule = rules.find(|rule| *rule.call == *call.call && edits(&rule.list));
-        if let Some(left) = rule.and_then(|rule| rule.age.checked_sub(self.age(object)?)) {
+        if let Some(age) = wanted(self.reader.tables().young(), call)
+            && let Some(left) = self.age(object).and_then(|now| age.checked_sub(now))
+        {
             sleep_until(deadline.min(Instant::now() + left)).await;
         }
     }
@@ -88,5 +93,54 @@ impl Libvirt {
         }
         let age = self.reader.now_ms().saturating_sub(field("boot_time_ms")?);
         Some(Duration::from_millis(u64::try_from(age).unwrap_or(0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::tables;
+    use union::{Record, plan::Script};
+
+    fn change(list: &str, is: StepKind) -> NativeCall {
+        let item = Arc::new(Record::new(union::MessageId(0), 0));
+        let changes =
+            vec![ScriptChange::Edit { list: list.into(), key: "hda".into(), item, clear: Vec::new() }];
+        let script = Script { argument: "xml".into(), form: "device".into(), changes };
+        let call = "DomainUpdateDeviceFlags".into();
+        NativeCall { call, args: Vec::new(), is, undo: None, script: Some(Arc::new(script)) }
+    }
+
+    fn refused(message: &str) -> TargetError {
+        TargetError::Failed { code: 1, means: None, message: message.to_owned() }
+    }
+
+    #[test]
+    fn media_change_in_guests_of_some_age() {
+        let tables = tables();
+        let age = |list: &str| wanted(tables.young(), &change(list, StepKind::Idempotent));
+        assert!(age("cdroms") >= Some(Duration::from_secs(1)));
+        assert_eq!(age("nics"), None);
+        let plain = NativeCall { script: None, ..change("cdroms", StepKind::Idempotent) };
+        assert_eq!(wanted(tables.young(), &plain), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_for_a_moment_is_asked_again_and_not_for_ever() {
+        let tables = tables();
+        let tray = refused("blockdev-remove-medium: Tray of device 'ide0-0-0' is not open");
+        let far = Instant::now() + Duration::from_secs(600);
+        let call = change("cdroms", StepKind::Idempotent);
+        let tries = Tries::new(tables.again(), &call, far);
+        let mut made = 0;
+        while tries.again(&tray).await {
+            made += 1;
+        }
+        assert!((2..100).contains(&made), "{made}");
+        assert!(!Tries::new(tables.again(), &call, far).again(&refused("no such medium")).await);
+        assert!(!Tries::new(tables.again(), &call, Instant::now()).again(&tray).await, "it is too late");
+        assert!(!Tries::new(tables.again(), &call, far).again(&TargetError::TimedOut).await);
+        let once = change("cdroms", StepKind::Once);
+        assert!(!Tries::new(tables.again(), &once, far).again(&tray).await, "it may be made once");
     }
 }

@@ -216,6 +216,11 @@ async fn a_running_vm_grows_as_far_as_it_is_made_for() {
         let (code, message) = commands.refused(vm, &[(field, value)]).await;
         assert_eq!(code, Code::InvalidState, "{field}: {message}");
     }
+    for (verb, state) in [("PowerOff", PowerState::Stopped), ("PowerOn", PowerState::Running)] {
+        commands.done(verb, vm, state).await;
+        assert_eq!(commands.bench.field(vm, "cpu_current"), Value::Int(2), "{verb}");
+        assert_eq!(commands.bench.field(vm, "memory_bytes"), Value::Int(memory), "{verb}");
+    }
 }
 
 #[tokio::test]
