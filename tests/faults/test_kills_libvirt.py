@@ -16,7 +16,9 @@ from kills import VM, Deed, Place, Scene, Trial
 CALLS = ["lane.intent-durable", "lane.call-sent", "lane.call-answered", "lane.effect-seen", "link.outcome-durable"]
 ENGINES = ["engine.intent-durable", "lane.call-sent", "lane.call-answered", "link.performed", "engine.outcome-durable"]
 WAYS = {
-    "power-on": CALLS, "power-off": CALLS, "rename": CALLS, "reconfigure": ENGINES, "create": ENGINES, "destroy": ENGINES,
+    "power-on": CALLS, "power-off": CALLS, "rename": CALLS, "reconfigure": ENGINES, "create": ENGINES,
+    # The machine is gone then, its disk is not.
+    "destroy": [*ENGINES, "lane.step-durable"],
 }
 CASES = [(deed, point) for deed, way in WAYS.items() for point in way]
 STARTED = "-name guest="
@@ -35,6 +37,9 @@ class Bench:
         many = sum(len(way) for way in WAYS.values())
         self.fresh = deque(lab.Guest(f"k{number:02}", memory_mib=32, vcpus=1, disk_mib=1, boots=False) for number in range(many))
         self.host.provision([])
+        # Before the agent looks, so that it knows whose disks they are.
+        for guest in self.fresh:
+            self.host.virsh("vol-create-as", "default", f"{guest.name}.qcow2", f"{guest.disk_mib}M", "--format", "qcow2")
         self.place = Place(self.directory / "p", runner.libvirt_target(self.host.uri, self.host.name))
         self.place.__enter__()
         client = self.place.client
@@ -81,7 +86,6 @@ class Bench:
         scene = Scene(self.place, name=f"made{next(self.numbers)}", more=dict(self.parts))
         if deed.power:
             guest = self.fresh.popleft()
-            self.host.virsh("vol-create-as", "default", f"{guest.name}.qcow2", f"{guest.disk_mib}M", "--format", "qcow2")
             self.host._define("define", self.host.domain_xml(guest))
             if deed.power == "poweredOn":
                 self.host.virsh("start", guest.name)
