@@ -29,8 +29,11 @@ ENGINE_MIB, AGENT_MIB = 256, 128
 STAYS_MIB = 64
 
 
-@pytest.fixture(scope="module")
-def crowded(work, installation):
+@pytest.fixture
+def crowded(work, installation, request):
+    """One for each test: what a storm leaves in caches is not the next one's."""
+    work = work / re.sub(r"\W", "", request.node.name)[-12:]
+    work.mkdir()
     slow = work / "flooded.toml"
     slow.write_text("[all]\nlatency_ms = [20, 60]\n")
     with runner.Sim(work / "crowd", VMS, 4, "--name", "crowd", "--behaviour", str(slow)) as sim:
