@@ -139,7 +139,7 @@ async fn attempt(work: &Work<'_>, known: bool, doubt: &mut Option<Doubt>) -> Res
         }
     }
     fail::point(points::INTENT_DURABLE);
-    owner.show(run);
+    owner.credit(run);
     let outcome = perform(work, &plan, (known, idempotent), doubt).await;
     fail::point(points::EFFECT_SEEN);
     Ok(outcome)

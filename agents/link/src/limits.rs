@@ -40,6 +40,8 @@ pub const BUNDLE: usize = 32 << 20;
 pub const PULSE: Duration = Duration::from_millis(10);
 /// How late it may be before fewer commands are taken on.
 pub const LATE: Duration = Duration::from_millis(10);
+/// How long what an agent has to hand in waits for company.
+pub const GATHER: Duration = Duration::from_millis(10);
 /// How often an agent shows that it is there.
 pub const BEAT: Duration = Duration::from_secs(2);
 /// How long a short question to the engine may take.

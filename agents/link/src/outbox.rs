@@ -148,7 +148,11 @@ impl Pump {
                     pause = first;
                     self.empty.send_replace(true);
                     // Ids are put into the outbox by others, who do not wake us.
-                    drop(tokio::time::timeout(Duration::from_secs(1), self.backlog.wake.notified()).await);
+                    let woken = tokio::time::timeout(Duration::from_secs(1), self.backlog.wake.notified());
+                    if woken.await.is_ok() {
+                        // A command's audit and its outcome go together, after it.
+                        tokio::time::sleep(limits::GATHER).await;
+                    }
                 }
                 Ok(_) => pause = first,
                 Err(why) => {

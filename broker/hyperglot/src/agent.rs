@@ -190,6 +190,7 @@ impl Agent {
             Limits::default(),
         );
         let Membership { name, domain, engine, presence, engine_key, keys, signer } = member;
+        let led = signer.is_none();
         let joined = Joined::open(::link::joined::Deps {
             domain: Arc::clone(&domain),
             agent: Arc::clone(&name),
@@ -215,7 +216,7 @@ impl Agent {
         let joined = joined.await.map_err(Failure::other)?;
         joined.journal.keep_tasks(keeper.clone());
         let publisher =
-            Publisher { bus: Arc::clone(&bus), domain: Arc::clone(&domain), agent: Arc::clone(&name) };
+            Publisher { bus: Arc::clone(&bus), domain: Arc::clone(&domain), agent: Arc::clone(&name), led };
         let running = CancellationToken::new();
         keep_running(&running, {
             let counters = counters.clone();

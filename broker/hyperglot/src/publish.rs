@@ -7,6 +7,9 @@
 //! ```
 //!
 //! A queue that is full is not waited for: the feed is then set from the whole inventory, so the bus may be late but never wrong.
+//!
+//! What need not be there at once gathers for a moment and leaves together: events, the steps of tasks, and in the engine's own process, which
+//! leads its fleet by itself, all facts. What others wait for with a command of the engine's does not gather.
 
 use crate::json;
 use bus::{
@@ -17,7 +20,7 @@ use bytes::Bytes;
 use inventory::{Change, Chronicle, Inventory, Observer, ObserverGuard, chronicle, feed, fleet::Finder};
 use parking_lot::Mutex;
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -26,7 +29,7 @@ use std::{
 };
 use tokio::sync::{broadcast::error::RecvError, mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use union::{Kind, ObjectId, Schema};
+use union::{Kind, ObjectId, Schema, SlotSet};
 
 /// Batches of changes that may wait for the bus.
 const QUEUE: usize = 1_024;
@@ -36,6 +39,8 @@ const HELD_EVERY: Duration = Duration::from_millis(100);
 const TARGETS: [Kind; 4] = [Kind::Vm, Kind::Host, Kind::Network, Kind::StoragePool];
 /// How often gaps of the mappings are told.
 const GAPS_EVERY: Duration = Duration::from_secs(2);
+/// How long what need not be there at once waits for company.
+const GATHER: Duration = Duration::from_millis(4);
 /// How often events are offered again to a bus that does not take them.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -48,6 +53,8 @@ pub struct Publisher {
     pub domain: Arc<str>,
     /// This agent.
     pub agent: Arc<str>,
+    /// Its engine is in this process and needs no feed.
+    pub led: bool,
 }
 
 /// Lets pass what another try may mend; anything else is told and done with.
@@ -153,10 +160,8 @@ impl Publisher {
         let mut news = chronicle.subscribe();
         let mut out = false;
         loop {
-            if let Err(RecvError::Closed) = news.recv().await {
-                return;
-            }
-            // The chronicle keeps more than a subscription does.
+            // What happened before the subscription is told without waiting for what happens next. The chronicle keeps more than a
+            // subscription does.
             while chronicle.latest().is_some_and(|latest| latest.number > *told.borrow()) {
                 let before = *told.borrow();
                 match self.events_after(&chronicle, prefix, before).await {
@@ -175,6 +180,10 @@ impl Publisher {
                     }
                 }
             }
+            if let Err(RecvError::Closed) = news.recv().await {
+                return;
+            }
+            tokio::time::sleep(GATHER).await;
         }
     }
 
@@ -264,7 +273,8 @@ impl Facts {
                     continue;
                 }
             };
-            let Some(batch) = batch else { return };
+            let Some(mut batch) = batch else { return };
+            self.gather(&mut batch, &mut batches).await;
             if self.overflowed.swap(false, Ordering::AcqRel) {
                 while batches.try_recv().is_ok() {}
                 tracing::warn!("facts change faster than the bus takes them; setting the feed anew");
@@ -273,6 +283,38 @@ impl Facts {
                 self.tell(&batch).await;
             }
         }
+    }
+
+    /// Waits for company unless somebody waits for this, and takes what has come in.
+    async fn gather(&self, batch: &mut Vec<Change>, batches: &mut mpsc::Receiver<Vec<Change>>) {
+        let pressing = |batch: &[Change]| batch.is_empty() || batch.iter().any(|change| self.presses(change));
+        let until = tokio::time::Instant::now() + GATHER;
+        if self.to.led {
+            tokio::time::sleep_until(until).await;
+        } else {
+            while !pressing(batch)
+                && let Ok(Some(more)) = tokio::time::timeout_at(until, batches.recv()).await
+            {
+                let pressed = pressing(&more);
+                batch.extend(more);
+                if pressed {
+                    break;
+                }
+            }
+        }
+        for _ in 0..QUEUE {
+            let Ok(more) = batches.try_recv() else { break };
+            batch.extend(more);
+        }
+    }
+
+    /// Whether a change may be what a command of the engine's waits for: tasks are not, nor that a command has begun.
+    fn presses(&self, change: &Change) -> bool {
+        let operation = self.inventory.schema().slot(change.id.kind, "operation");
+        let begins = operation.zip(change.new.as_ref()).is_some_and(|(slot, new)| {
+            change.old.is_some() && change.changed == SlotSet::of(slot) && !new.get(slot).is_absent()
+        });
+        change.id.kind != Kind::Task && !begins
     }
 
     async fn renew(&mut self) {
@@ -299,7 +341,8 @@ impl Facts {
     async fn tell(&mut self, batch: &[Change]) {
         let schema = Arc::clone(self.inventory.schema());
         let mut changes = Vec::with_capacity(batch.len());
-        for change in batch {
+        let last: HashMap<ObjectId, usize> = batch.iter().enumerate().map(|(at, c)| (c.id, at)).collect();
+        for (_, change) in batch.iter().enumerate().filter(|(at, c)| last.get(&c.id) == Some(at)) {
             let held = (self.finder)(change.id);
             let waits = held.is_none() && change.new.is_some() && TARGETS.contains(&change.id.kind);
             match waits {

@@ -43,7 +43,7 @@ pub(super) async fn send(work: &Work<'_>, sight: &Sight<'_>, from: usize) -> Sen
             // Only what is not so before the call can tell of it afterwards.
             sight.refresh(run.deadline).await.ok();
         }
-        match one(work, step).await {
+        match one(work, step, at == 0).await {
             Ok(_) => {}
             Err(error) if error.is_ambiguous() => {
                 let last = at + 1 == steps.len();
@@ -72,7 +72,8 @@ pub(super) async fn send(work: &Work<'_>, sight: &Sight<'_>, from: usize) -> Sen
     Sent::Well
 }
 
-async fn one(work: &Work<'_>, step: &Step) -> Result<Value, TargetError> {
+/// Makes a call. With the first the command is shown to be under way, when the call is written already.
+async fn one(work: &Work<'_>, step: &Step, first: bool) -> Result<Value, TargetError> {
     let (owner, run) = (work.owner, work.run);
     let progress: Progress = match run.task {
         None => Arc::new(|_| {}),
@@ -95,6 +96,9 @@ async fn one(work: &Work<'_>, step: &Step) -> Result<Value, TargetError> {
     if begun.is_pending() {
         // Whoever writes it gets to do so.
         tokio::task::yield_now().await;
+    }
+    if first {
+        owner.show(run);
     }
     fail::point(points::CALL_SENT);
     let answer = match begun {

@@ -58,7 +58,8 @@ async fn everything_is_handed_in_once_and_in_order() {
     assert_eq!(*taken.lock(), [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5)]);
     assert!(backlog.count() == 0 && world.outbox().await.is_empty());
     add(&world, 6, 1).await;
-    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(taken.lock().len(), 5, "it waits for company");
+    tokio::time::sleep(2 * limits::GATHER).await;
     assert_eq!(taken.lock().last(), Some(&(6, 6)));
     running.abort();
 }
