@@ -245,11 +245,11 @@ def test_a_full_disk_refuses_changes_and_answers_reads(work):
             scene = Scene(place, (VM, moref), name, uuid)
             scene.perform("PowerOnVM_Task", scene.vm)
             fill = Path(f"/proc/{place.broker.process.pid}/root{data}/fill")
-            with open(fill, "wb") as file:
+            # Unbuffered: closing has nothing left to write where there is no room.
+            with open(fill, "wb", buffering=0) as file:
                 try:
                     while True:
                         file.write(b"\0" * 65536)
-                        file.flush()
                 except OSError:
                     pass
 
