@@ -41,7 +41,6 @@ async fn about(world: &World, verb: &str, n: u128, epoch: u64) -> Result<pb::Set
         command_id: uuid::Uuid::from_u128(n).to_string(),
         object_id: vm(1).to_string(),
         engine_epoch: epoch,
-        ..pb::About::default()
     };
     let answer = world.link().answer(verb, Bytes::from(about.encode_to_vec())).await;
     match open::<pb::Settled>(&answer) {
