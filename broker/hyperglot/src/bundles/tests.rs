@@ -59,6 +59,29 @@ fn a_start_begins_with_what_was_pushed_until_the_configured_files_change() {
 }
 
 #[test]
+fn a_push_that_died_on_its_way_is_the_one_before() {
+    let dir = tempfile::tempdir().unwrap();
+    files(&dir.path().join("configured"), "own");
+    let config = config(dir.path());
+    let start = || Shelf::start(&config).unwrap_or_else(|e| panic!("{e}"));
+    let (shelf, _) = start();
+    let before = files(&dir.path().join("pushed"), "before");
+    shelf.keep(&before).unwrap();
+    let after = files(&dir.path().join("pushed"), "after");
+    let (name, bytes) = (after.hash().to_owned(), after.bytes());
+    let half = bytes.get(..bytes.len() / 2).unwrap();
+    // What lies there after a death within it, in the order of what it does.
+    for (file, content) in
+        [(format!("{name}.new"), half), (name, &bytes), (format!("{NEWEST}.new"), b"{\"ha")]
+    {
+        fs::write(shelf.dir.join(&file), content).unwrap();
+        assert_eq!(start().1.pack, before, "{file}");
+    }
+    shelf.keep(&after).unwrap();
+    assert_eq!(start().1.pack, after, "again, and whole");
+}
+
+#[test]
 fn only_the_last_are_kept() {
     let dir = tempfile::tempdir().unwrap();
     let shelf = Shelf { dir: dir.path().join("bundles"), configured: dir.path().join("configured") };
