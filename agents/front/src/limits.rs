@@ -14,8 +14,10 @@ pub struct Limits {
     pub handshake: Duration,
     /// For a request's header: from its first byte, or the connection's start.
     pub header: Duration,
-    /// Between requests, between the parts of a body, and for an answer that is not taken.
+    /// Between the parts of a body, and for an answer that is not taken.
     pub idle: Duration,
+    /// Between requests.
+    pub kept: Duration,
     /// For a whole body.
     pub total: Duration,
     /// Bytes of a request's header.
@@ -32,6 +34,7 @@ impl Default for Limits {
             handshake: limits::HANDSHAKE_TIMEOUT,
             header: limits::HEADER_TIMEOUT,
             idle: limits::IDLE_TIMEOUT,
+            kept: limits::KEPT_TIMEOUT,
             total: limits::TOTAL_TIMEOUT,
             header_bytes: limits::HEADER_BYTES,
             header_fields: limits::HEADER_FIELDS,

@@ -3,7 +3,7 @@
 //! ```text
 //!           first byte              header read             answer written
 //! Fresh ───────────────▶ Header ──────────────▶ Serving ────────────────▶ Idle
-//!   (header)               (header)                (none)                   (idle)
+//!   (header)               (header)                (none)                   (kept)
 //!                            ▲                                               │
 //!                            └───────────── first byte ──────────────────────┘
 //! any: a write that the client does not take ──▶ Stuck (idle) until it takes some
@@ -60,7 +60,7 @@ impl Pace {
         state.phase = phase;
         state.until = match phase {
             Phase::Fresh | Phase::Header => Some(Instant::now() + self.limits.header),
-            Phase::Idle => Some(Instant::now() + self.limits.idle),
+            Phase::Idle => Some(Instant::now() + self.limits.kept),
             Phase::Serving => None,
         };
         drop(state);
@@ -180,6 +180,7 @@ mod tests {
 
     const HEADER: Duration = Duration::from_secs(5);
     const IDLE: Duration = Duration::from_secs(60);
+    const KEPT: Duration = Duration::from_secs(20 * 60);
 
     async fn ends_after(pace: &Pace) -> Duration {
         let start = Instant::now();
@@ -203,7 +204,7 @@ mod tests {
         assert_eq!(ends_after(&pace).await, IDLE);
         pace.wrote(true);
         pace.answered();
-        assert_eq!(ends_after(&pace).await, IDLE);
+        assert_eq!(ends_after(&pace).await, KEPT);
     }
 
     #[tokio::test(start_paused = true)]
@@ -217,6 +218,6 @@ mod tests {
         pace.serving();
         tokio::time::sleep(Duration::from_secs(300)).await;
         pace.answered();
-        assert_eq!(watcher.await.unwrap(), Duration::from_secs(363));
+        assert_eq!(watcher.await.unwrap(), Duration::from_secs(303) + KEPT);
     }
 }

@@ -262,7 +262,7 @@ async fn slow_clients_are_closed() {
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     send(&mut kept, "/", "b").await;
     assert_eq!(receive(&mut kept).await.1, "b");
-    let (serving, counts) = serve(None, Limits { idle: Duration::from_millis(100), ..Limits::default() });
+    let (serving, counts) = serve(None, Limits { kept: Duration::from_millis(100), ..Limits::default() });
     let mut left = connect(&serving).await;
     send(&mut left, "/", "a").await;
     receive(&mut left).await;

@@ -13,8 +13,11 @@ pub const BODY_AFTER_LOGIN: usize = 4 << 20;
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time in which a request's header must have arrived, from its first byte or the connection's start.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time without a byte in a body, or without a request on a kept connection, after which it is closed.
+/// Time without a byte in a body, or in which nothing of an answer is taken, after which the connection is closed.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time without a request on a kept connection, after which it is closed. pyVmomi holds connections to be good for 15 minutes
+/// (`CONNECTION_POOL_IDLE_TIMEOUT_SEC`) and fails with one that is not.
+pub const KEPT_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 /// Time in which a request's body must have arrived whole.
 pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(120);
 /// Bytes of a request's header, all fields together.
