@@ -213,6 +213,8 @@ class Scene:
     name: str = ""
     uuid: str = ""
     more: dict = field(default_factory=dict)
+    # Until when a command is asked for again that another one has to end for: nobody told us when that ends.
+    patient: float = 0.0
 
     @property
     def client(self) -> Client:
@@ -223,13 +225,20 @@ class Scene:
 
     def perform(self, method: str, this: tuple[str, str], arguments: str = "") -> str:
         """A command that works, to its end: what its task results in, or its answer."""
-        reply = self.client.call(method, this, arguments)
-        assert reply.status == 200, f"{method}: {reply.text}"
-        if not method.endswith("_Task"):
-            return reply.value() or ""
-        task = ("Task", reply.value())
-        state = ended(self.client, task)
-        assert state == "success", f"{method}: {fault_of(self.client, task)}"
+        while True:
+            reply = self.client.call(method, this, arguments)
+            if reply.fault == "TaskInProgress" and time.monotonic() < self.patient:
+                time.sleep(0.1)
+                continue
+            assert reply.status == 200, f"{method}: {reply.text}"
+            if not method.endswith("_Task"):
+                return reply.value() or ""
+            task = ("Task", reply.value())
+            if ended(self.client, task) == "success":
+                break
+            why = fault_of(self.client, task)
+            assert "TaskInProgress" in why and time.monotonic() < self.patient, f"{method}: {why}"
+            time.sleep(0.1)
         return self.client.text(task, "info.result") or ""
 
 
@@ -341,6 +350,7 @@ class Trial:
         else:
             # Nobody holds a reference: what is under way ends all the same.
             eventually(lambda: not self.open_tasks(scene), "the tasks of the object end", SETTLED)
+            scene.patient = time.monotonic() + SETTLED
         effect = self.settled_effect(scene)
         assert effect in (0, 1), f"the effect is there {effect} times"
         why = fault_of(client, task) if state == "error" else ""
