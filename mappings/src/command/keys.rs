@@ -60,7 +60,7 @@ impl Argument {
                     why: format!("there is nothing with the key {key}"),
                 });
             };
-            if !of.iter().any(|kind| *kind == shown) {
+            if !of.contains(&shown) {
                 return Err(LiftError::BadValue { path, why: format!("{key} is the key of a {shown}") });
             }
             if position > 0 && !kinds.contains(&ty) {
@@ -100,10 +100,9 @@ impl DeviceEdit {
     fn adds(&self, args: &dyn NativeArgs, key: &str) -> bool {
         let add = self.ops.iter().filter(|(_, op)| *op == Op::Add).map(|(word, _)| &**word);
         let words: Vec<&str> = add.collect();
-        args.items(&self.path).iter().any(|change| {
-            let text = |value| if let Some(NativeValue::Text(text)) = value { text } else { String::new() };
-            let says = |item: &Box<dyn NativeArgs + '_>| text(item.get("key")).trim() == key;
-            words.contains(&text(change.get(&self.op)).as_str()) && change.items(&self.item).iter().any(says)
-        })
+        let text = |value| if let Some(NativeValue::Text(text)) = value { text } else { String::new() };
+        let changes = args.items(&self.path);
+        let added = changes.iter().filter(|change| words.contains(&text(change.get(&self.op)).as_str()));
+        added.flat_map(|change| change.items(&self.item)).any(|item| text(item.get("key")).trim() == key)
     }
 }
