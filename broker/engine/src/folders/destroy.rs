@@ -128,7 +128,11 @@ impl Engine {
             if there && !self.tree.is_below(vm, errand.command.object) {
                 break;
             }
-            if !there && self.deps.facts.in_step(&listed.agent, &listed.target) {
+            let holder = self.deps.facts.holder(vm).filter(|_| there);
+            let (agent, target) = holder
+                .map_or((Arc::clone(&listed.agent), Arc::clone(&listed.target)), |h| (h.agent, h.target));
+            let spoken = self.deps.facts.in_step(&agent, &target);
+            if !there && spoken {
                 break;
             }
             let name = format!("{} {attempt}", self.deps.epoch.0);
@@ -136,12 +140,10 @@ impl Engine {
             let left = until.saturating_duration_since(Instant::now());
             let deadline_ms =
                 self.now_ms().saturating_add(i64::try_from(left.as_millis()).unwrap_or(i64::MAX));
-            let outcome = match there {
+            let outcome = match there && spoken {
                 true => self.destroy_vm(errand, vm, id, deadline_ms, true).await,
-                // That it is not among the facts says nothing yet.
-                false => {
-                    refused(Code::Unreachable, format!("{} has not been heard since the start", listed.agent))
-                }
+                // Neither that it is among the facts of before nor that it is not says anything yet.
+                false => refused(Code::Unreachable, format!("{agent} has not been heard since the start")),
             };
             let later = matches!(&outcome, Outcome::Refused(cause) if matches!(cause.code, Code::Unreachable | Code::Busy));
             if !later || Instant::now() >= until {
