@@ -74,6 +74,18 @@ struct Ahead {
     writing: FxHashMap<ObjectId, Arc<str>>,
     /// Who waits for that.
     waiting: FxHashMap<ObjectId, Vec<oneshot::Sender<()>>>,
+    /// What the store refused, and is tried again: nobody waits for that. Its number is set aside, so it is never another's.
+    refused: FxHashSet<ObjectId>,
+}
+
+impl Ahead {
+    /// Lets those go on who wait for an object's id.
+    fn release(&mut self, id: ObjectId) {
+        for waiting in self.waiting.remove(&id).into_iter().flatten() {
+            // Whoever waited may have gone.
+            waiting.send(()).ok();
+        }
+    }
 }
 
 /// What an agent's map needs besides.
@@ -253,18 +265,29 @@ impl Kept {
         let mut writing = Box::pin(async move {
             while let Err(error) = map.record(&new, epoch).await {
                 tracing::warn!(%error, "ids of tasks are not kept");
-                if !matches!(error, IdError::Store(StoreError::Busy { .. } | StoreError::ReadOnly { .. })) {
+                let passes = matches!(
+                    error,
+                    IdError::Store(
+                        StoreError::Busy { .. } | StoreError::Full { .. } | StoreError::ReadOnly { .. }
+                    )
+                );
+                if !passes {
                     break;
+                }
+                {
+                    let mut ahead = ahead.lock();
+                    for given in &new {
+                        ahead.refused.insert(given.id);
+                        ahead.release(given.id);
+                    }
                 }
                 tokio::time::sleep(super::AGAIN).await;
             }
             let mut ahead = ahead.lock();
             for given in &new {
                 ahead.writing.remove(&given.id);
-                for waiting in ahead.waiting.remove(&given.id).into_iter().flatten() {
-                    // Whoever waited may have gone.
-                    waiting.send(()).ok();
-                }
+                ahead.refused.remove(&given.id);
+                ahead.release(given.id);
             }
         });
         // The first step puts them into the store's queue, ahead of whatever this thread asks of the store next.
@@ -406,7 +429,7 @@ impl Durable for Kept {
 
     fn writing(&self, id: ObjectId) -> Option<oneshot::Receiver<()>> {
         let mut ahead = self.ahead.lock();
-        if !ahead.writing.contains_key(&id) {
+        if !ahead.writing.contains_key(&id) || ahead.refused.contains(&id) {
             return None;
         }
         let (written, waits) = oneshot::channel();

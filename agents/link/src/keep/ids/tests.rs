@@ -1,5 +1,12 @@
 use super::*;
-use std::{sync::mpsc, thread, time::Duration};
+use std::{
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
 use store::{Batch, Committed, Health, IdMaps, MemoryStore, Row, Scan, Store, Table, idmap::Numbers};
 use tokio::sync::watch;
 use union::clock::ManualClock;
@@ -13,6 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Gate {
     inner: MemoryStore,
     open: watch::Sender<bool>,
+    /// Whether it has no room.
+    full: AtomicBool,
     waiting: watch::Sender<usize>,
 }
 
@@ -23,6 +32,9 @@ impl Store for Gate {
         self.waiting.send_modify(|waiting| *waiting += 1);
         open.wait_for(|open| *open).await.expect("we hold it");
         self.waiting.send_modify(|waiting| *waiting -= 1);
+        if self.full.load(Ordering::SeqCst) {
+            return Err(StoreError::Full { file: "here".into() });
+        }
         self.inner.commit(batch, epoch).await
     }
     async fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
@@ -40,6 +52,7 @@ fn gate() -> Arc<Gate> {
     Arc::new(Gate {
         inner: MemoryStore::new(),
         open: watch::Sender::new(true),
+        full: AtomicBool::new(false),
         waiting: watch::Sender::new(0),
     })
 }
@@ -130,4 +143,27 @@ fn numbers_of_tasks_are_set_aside_before_they_run_out() {
     let again = IdMaps::new(gate, Numbers::Counted);
     let map = store::wait(again.map("p", "v")).expect("whole");
     assert_eq!(map.pairs().len(), given.len(), "all are kept");
+}
+
+#[test]
+fn nobody_waits_for_an_id_while_there_is_no_room_and_it_is_written_later() {
+    let runtime = one_worker();
+    let gate = gate();
+    let kept = kept(&gate);
+    let (first, second) = (object(Kind::Task, 1), object(Kind::Task, 2));
+    {
+        let _runtime = runtime.enter();
+        kept.give(&[(first, "task-{n}")]).expect("a number");
+        until(|| kept.writing(first).is_none());
+        gate.full.store(true, Ordering::SeqCst);
+        gate.open.send_replace(false);
+        kept.give(&[(second, "task-{n}")]).expect("a number that was set aside");
+    }
+    let waits = kept.writing(second).expect("it is not written yet");
+    gate.open.send_replace(true);
+    runtime.block_on(waits).expect("who waits is let go");
+    assert!(kept.writing(second).is_none(), "nor does anybody wait who comes later");
+    assert_eq!(kept.map.known(second), None);
+    gate.full.store(false, Ordering::SeqCst);
+    until(|| kept.map.known(second).is_some());
 }
