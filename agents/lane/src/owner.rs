@@ -66,6 +66,9 @@ pub struct Limits {
     /// How long a command that overtook another lets the other's call end before it goes on, and how long an effect that is not there
     /// after a lost answer is waited for.
     pub grace: Duration,
+    /// How long an effect that is not there is waited for whose call an earlier life of the agent may have sent: the target may still be
+    /// at it, for example starting a guest.
+    pub late: Duration,
     /// The first and the longest pause between two looks.
     pub pause: (Duration, Duration),
 }
@@ -79,6 +82,7 @@ impl Default for Limits {
             longest: Duration::from_secs(3_600),
             settle: Duration::from_secs(5),
             grace: Duration::from_secs(1),
+            late: Duration::from_secs(5),
             pause: (Duration::from_millis(10), Duration::from_millis(500)),
         }
     }

@@ -98,7 +98,7 @@ pub(super) async fn settle(owner: &Arc<Owner>, run: &Run, unsettled: &Unsettled)
                 Some(cause) => Some((at, cause.clone())),
                 None => {
                     let since = *missing_since.get_or_insert_with(Instant::now);
-                    let is_not = since + owner.limits.grace <= Instant::now();
+                    let is_not = since + owner.limits.late <= Instant::now();
                     is_not.then(|| (at, interrupted("it was not done")))
                 }
             },
