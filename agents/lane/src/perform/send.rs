@@ -72,7 +72,7 @@ pub(super) async fn send(work: &Work<'_>, sight: &Sight<'_>, from: usize) -> Sen
     Sent::Well
 }
 
-/// Makes a call. With the first the command is shown to be under way, when the call is written already.
+/// Makes a call. Before the first the command is shown to be under way: what the call brings about is told after that.
 async fn one(work: &Work<'_>, step: &Step, first: bool) -> Result<Value, TargetError> {
     let (owner, run) = (work.owner, work.run);
     let progress: Progress = match run.task {
@@ -92,13 +92,13 @@ async fn one(work: &Work<'_>, step: &Step, first: bool) -> Result<Value, TargetE
         let message = "the command was given up".to_owned();
         return Err(TargetError::Failed { code: 0, means: Some(union::command::Code::Cancelled), message });
     }
+    if first {
+        owner.show(run);
+    }
     let begun = poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await;
     if begun.is_pending() {
         // Whoever writes it gets to do so.
         tokio::task::yield_now().await;
-    }
-    if first {
-        owner.show(run);
     }
     fail::point(points::CALL_SENT);
     let answer = match begun {
