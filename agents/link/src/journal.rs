@@ -282,6 +282,11 @@ impl Journal {
         (settled, handed)
     }
 
+    /// By which a command was let in. Its session may have ended before its turn came.
+    fn grant(&self, command: &Command) -> Option<pb::SignedGrant> {
+        self.grants.passes().last_grant(&command.session).map(|grant| grant.signed.clone())
+    }
+
     /// The audit record of a command that this agent took by itself.
     fn audit(&self, command: &Command, grant: Option<pb::SignedGrant>) -> Item {
         let record = Record {
@@ -316,8 +321,7 @@ impl Recorder for Journal {
         }
         // Given back by the writer when the outcome is written.
         let room = self.room.acquire().await.map_err(|_| unwritten(&StoreError::Closed))?;
-        let grant =
-            self.grants.passes().find(&intended.command.session).map(|pass| pass.now().signed.clone());
+        let grant = self.grant(intended.command);
         let mut entry = Entry::new(self.intent(&intended, grant.clone()));
         let now = entry.intent.begun_ms;
         let mut plan = intended.plan.to_pb(&self.schema);
@@ -367,7 +371,7 @@ impl Recorder for Journal {
 
     async fn already(&self, intended: Intended<'_>, outcome: &Outcome) {
         let command = intended.command;
-        let grant = self.grants.passes().find(&command.session).map(|pass| pass.now().signed.clone());
+        let grant = self.grant(command);
         let (settled, handed) = self.end(command, outcome);
         let at_ms = settled.at_ms;
         let entry = Entry { settled: Some(settled), ..Entry::new(self.intent(&intended, grant.clone())) };

@@ -1,12 +1,13 @@
 //! The sessions that an agent holds: their grants as the engine last said them, and which have ended.
 //!
 //! Ended ones are remembered for as long as a grant of theirs may be valid, so that a grant that comes late brings none back. Limits:
-//! [`MOST`] held, [`ENDED`] remembered.
+//! [`MOST`] held, [`ENDED`] remembered, the last grants of [`LAST`] of these: what was asked for before the end may begin after it, and is
+//! accounted for by that grant.
 
 use crate::{Grant, Pass, Secret, grant, refusals::Refusals};
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
-use std::{fmt, sync::Arc};
+use std::{collections::VecDeque, fmt, sync::Arc};
 use tokio_util::sync::CancellationToken;
 use union::Clock;
 
@@ -14,12 +15,16 @@ use union::Clock;
 pub const MOST: usize = 16_384;
 /// Ended sessions remembered.
 pub const ENDED: usize = 65_536;
+/// Ended sessions whose last grant is kept.
+pub const LAST: usize = 1_024;
 
 #[derive(Default)]
 struct Table {
     held: FxHashMap<Arc<str>, Pass>,
     /// Until when, Unix milliseconds.
     ended: FxHashMap<Arc<str>, i64>,
+    /// The last grants of those that ended, in that order.
+    last: VecDeque<Arc<Grant>>,
 }
 
 /// The passes of one agent.
@@ -79,6 +84,13 @@ impl Passes {
         self.table.lock().held.get(session).cloned()
     }
 
+    /// The newest grant of a session, also of one that ended not many sessions ago: by which its commands were let in.
+    pub fn last_grant(&self, session: &str) -> Option<Arc<Grant>> {
+        let table = self.table.lock();
+        let held = table.held.get(session).map(Pass::now);
+        held.or_else(|| table.last.iter().rfind(|grant| grant.content.session_id == session).map(Arc::clone))
+    }
+
     /// The sessions held.
     pub fn sessions(&self) -> Vec<Arc<str>> {
         self.table.lock().held.keys().cloned().collect()
@@ -113,6 +125,10 @@ impl Passes {
             );
         }
         if let Some(pass) = table.held.remove(session) {
+            if table.last.len() >= LAST {
+                table.last.pop_front();
+            }
+            table.last.push_back(pass.now());
             pass.ended.cancel();
         }
     }
@@ -177,6 +193,9 @@ mod tests {
         passes.ended("a");
         passes.ended("never seen");
         assert!(pass.ended.is_cancelled() && passes.find("a").is_none());
+        let last = passes.last_grant("a").expect("what it asked for is accounted for by it");
+        assert_eq!(last.content.session_id, "a");
+        assert!(passes.last_grant("never seen").is_none());
         assert!(passes.hold(grant("a", 1, 1), "key".into()).is_none());
         assert!(passes.hold(grant("never seen", 1, 1), "key".into()).is_none());
         assert!(passes.has_ended("a") && !passes.has_ended("b"));
