@@ -261,7 +261,7 @@ def test_a_signed_storm_is_refused_in_good_order_and_others_work_on(crowded, whi
         asked, refused = ("command", "Busy") if which == "mad" else ("order", "InProgress")
         assert counts[f"{asked}: done"] and counts[f"{asked}: {refused}"], counts
         assert done > 0 and peak["engine"] <= ENGINE_MIB and peak["agent"] <= AGENT_MIB, (done, peak)
-        # Then it is quiet: everything works, everything is shown as it is, and memory returns.
+        # Then it is quiet: everything works, everything is shown as it is, and memory stays within the bars.
         session.perform(machine.ReconfigVM_Task(vim.vm.ConfigSpec(annotation=f"after {which}")))
         assert machine.config.annotation == f"after {which}"
     crowded.whole()
