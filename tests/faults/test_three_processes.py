@@ -1,17 +1,16 @@
 """A broker and two agents: which commands cross the bus, and what goes on without it."""
 
-import asyncio
 import http.client
 import os
 import signal
 import time
 from pathlib import Path
 
-import nats
 from pyVmomi import vim, vmodl
 
 import clients
 import lab
+import overheard
 from conftest import GUESTS
 from clients import Session, eventually
 
@@ -36,22 +35,9 @@ def shown(front, guest, power, timeout=60.0):
         eventually(lambda: machine.runtime.powerState == power, f"{guest} is shown as {power}", timeout)
 
 
-async def tapped(domain, what, pattern="cmd.>"):
-    """Every message of `pattern` that crosses the bus while `what()` runs."""
-    bus = domain.own_bus()
-    client = await nats.connect(bus["url"], user=bus["user"], password=bus["password"], connect_timeout=10)
-    seen = []
-
-    async def take(message):
-        seen.append(message.subject)
-
-    await client.subscribe(pattern, cb=take)
-    await client.flush()
-    await asyncio.to_thread(what)
-    await client.flush()
-    await asyncio.sleep(0.5)
-    await client.close()
-    return seen
+def commands_heard(domain, what) -> list[str]:
+    """The subjects of the commands to the engine that cross the bus while `what()` runs."""
+    return [subject for subject, _ in overheard.during(domain.own_bus(), what, "cmd.>")]
 
 
 def test_the_fleet_shows_both_hosts(domain, hosts):
@@ -71,7 +57,7 @@ def test_a_reconfigure_crosses_the_bus_once_and_a_local_power_on_never(domain, h
             spec = vim.vm.ConfigSpec(annotation="changed through the engine")
             session.perform(session.vm("db01").ReconfigVM_Task(spec))
 
-    seen = asyncio.run(tapped(domain, reconfigure))
+    seen = commands_heard(domain, reconfigure)
     assert seen == ["cmd.default.vm.Reconfigure"]
     assert hosts["lab01"].virsh("desc", "db01").strip() == "changed through the engine"
 
@@ -79,7 +65,7 @@ def test_a_reconfigure_crosses_the_bus_once_and_a_local_power_on_never(domain, h
         with Session(domain.host("lab01")) as session:
             session.perform(session.vm("db01").PowerOnVM_Task())
 
-    assert asyncio.run(tapped(domain, power_on)) == []
+    assert commands_heard(domain, power_on) == []
     assert hosts["lab01"].state("db01") == "running"
     off(hosts["lab01"], "db01")
 
