@@ -8,7 +8,8 @@
 //! A [`Keeper`] carries them over restarts: it is told of each that is new, begins or ends (not of its progress), and what it kept is given
 //! back by [`Tasks::restore`]. A live task of a command that nobody goes on with is failed by [`Tasks::abandon`].
 //!
-//! A step that the machine does not have is ignored: an ended task stays as it ended. Limits: ended tasks are kept 24 h and at most
+//! A step that the machine does not have is ignored: an ended task stays as it ended, also when it is ended while it begins (a command that
+//! is overtaken in its first moment). Limits: ended tasks are kept 24 h and at most
 //! 8,000 of them, the newest, so that a flood of commands does not grow without end; an object lists the last 20 of its tasks of the last 10 minutes.
 
 use crate::store::{Inventory, Observer, ObserverGuard, Put};
@@ -67,6 +68,8 @@ pub struct Tasks {
     ids: Arc<dyn Ids>,
     slots: Slots,
     book: Mutex<Book>,
+    /// Held from the look at a task's state until its next state is shown and kept: a task takes one step at a time.
+    steps: Mutex<()>,
     keeper: OnceLock<Arc<dyn Keeper>>,
     lately: Arc<Lately>,
     _watch: ObserverGuard,
@@ -148,6 +151,7 @@ impl Tasks {
             ids,
             slots,
             book: Mutex::default(),
+            steps: Mutex::default(),
             keeper: OnceLock::new(),
             lately,
             _watch: watch,
@@ -287,6 +291,7 @@ impl Tasks {
 
     /// The command's turn has come; `cancelable`: it may still be cancelled.
     pub fn begin(&self, task: ObjectId, cancelable: bool) {
+        let _step = self.steps.lock();
         if self.is(task, &[TaskState::Queued]) {
             let s = &self.slots;
             let now = self.clock.now_ms();
@@ -305,6 +310,7 @@ impl Tasks {
     /// How far it is, 0 to 100; never goes back.
     pub fn progress(&self, task: ObjectId, percent: u8) {
         let percent = i64::from(percent.min(100));
+        let _step = self.steps.lock();
         let before = self.inventory.record(task).and_then(|t| t.get(self.slots.progress).as_int());
         if self.is(task, &[TaskState::Active]) && before.is_none_or(|b| b < percent) {
             self.set(task, vec![(self.slots.progress, percent.into())]);
@@ -336,6 +342,7 @@ impl Tasks {
     }
 
     fn end(&self, task: ObjectId, mut values: Vec<(Slot, Value)>) -> Revision {
+        let _step = self.steps.lock();
         if !self.is(task, &[TaskState::Queued, TaskState::Active]) {
             return self.inventory.revision();
         }

@@ -227,3 +227,23 @@ fn tasks_of_others_are_recent_too_and_say_why_they_failed() {
     inventory.apply(vec![Put::Remove(other)]);
     assert_eq!((tasks.recent(9), tasks.cause(other)), (vec![own], None));
 }
+
+#[test]
+fn a_task_that_ends_while_it_begins_stays_ended() {
+    let (_, inventory, tasks) = world();
+    let cause = Cause::new(Code::Cancelled, "outrun");
+    for n in 0..3_000 {
+        let task = tasks.create(&command(n), true);
+        let start = std::sync::Barrier::new(2);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                start.wait();
+                tasks.begin(task, true);
+                tasks.progress(task, 10);
+            });
+            start.wait();
+            tasks.failed(task, &cause);
+        });
+        assert_eq!(value(&inventory, task, "state"), Value::from(TaskState::Failed as i32), "task {n}");
+    }
+}
