@@ -59,4 +59,5 @@ conformance!(
     replica::a_late_follower_gets_everything,
     replica::a_replica_heals_after_an_outage,
     replica::a_publisher_that_starts_anew_is_followed,
+    replica::what_is_no_delta_costs_little,
 );

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use prost::Message as _;
 use thiserror::Error;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::wire::{Delta, Item, Page, PageRequest};
@@ -34,7 +36,7 @@ impl FeedFollower {
     pub fn follow(bus: Arc<dyn Bus>, name: FeedName, pace: FeedPace) -> Self {
         let (sender, events) = mpsc::channel(EVENT_QUEUE);
         let closed = CancellationToken::new();
-        let task = Task { bus, name, pace, events: sender, fresh: false };
+        let task = Task { bus, name, pace, events: sender, fresh: None };
         tokio::spawn(closed.clone().run_until_cancelled_owned(task.run()));
         Self { events, _open: closed.drop_guard() }
     }
@@ -50,8 +52,8 @@ struct Task {
     name: FeedName,
     pace: FeedPace,
     events: mpsc::Sender<FeedEvent>,
-    /// Whether the reader believes the replica to be current.
-    fresh: bool,
+    /// Since when the reader believes the replica to be current.
+    fresh: Option<Instant>,
 }
 
 /// Why the replica must be fetched anew.
@@ -116,10 +118,12 @@ impl Task {
                 Err(stop) => stop,
             };
             let Stop::Lost(lost) = stop else { return };
-            if self.fresh {
-                pause = FIRST_PAUSE;
+            if let Some(since) = self.fresh.take() {
+                // One that is in step for a moment only is fetched more and more seldom.
+                if since.elapsed() >= LAST_PAUSE {
+                    pause = FIRST_PAUSE;
+                }
                 tracing::info!(feed = %self.name.delta, lost = &lost as &dyn std::error::Error, "a replica is stale");
-                self.fresh = false;
                 if self.tell(FeedEvent::Stale).await.is_err() {
                     return;
                 }
@@ -145,6 +149,7 @@ impl Task {
 
     /// Fetches the set and follows it until something is missed.
     async fn replicate(&mut self, deltas: &mut Subscription) -> Result<(), Stop> {
+        drop_waiting(deltas)?;
         let mut pages = Pages::default();
         let (incarnation, mut seq) = self.fetch(&mut pages).await?;
         self.sync(incarnation, seq, &pages).await?;
@@ -219,7 +224,7 @@ impl Task {
     /// Tells that the replica is current as of `seq`, when all pages are reached.
     async fn sync(&mut self, incarnation: u64, seq: u64, pages: &Pages) -> Result<(), Ended> {
         if seq >= pages.last {
-            self.fresh = true;
+            self.fresh.get_or_insert_with(Instant::now);
             self.tell(FeedEvent::Synced { incarnation, seq }).await?;
         }
         Ok(())
@@ -228,6 +233,18 @@ impl Task {
     async fn tell(&self, event: FeedEvent) -> Result<(), Ended> {
         self.events.send(event).await.map_err(|_| Ended)
     }
+}
+
+/// Drops the deltas that wait. A page that is asked for now has what they tell; and however many are wrong, they cost one fetch.
+fn drop_waiting(deltas: &mut Subscription) -> Result<(), Ended> {
+    for _ in 0..DELTA_QUEUE {
+        match deltas.next().now_or_never() {
+            None => break,
+            Some(Some(_)) => {}
+            Some(None) => return Err(Ended),
+        }
+    }
+    Ok(())
 }
 
 fn event_of(item: Item) -> FeedEvent {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Bus, FeedChange, FeedEvent, FeedFollower, FeedName, FeedPace, FeedPublisher};
+use bus::{Bus, FeedChange, FeedEvent, FeedFollower, FeedName, FeedPace, FeedPublisher, Headers};
 use bytes::Bytes;
 
 use crate::bed::{Bed, text};
@@ -96,4 +96,26 @@ pub async fn a_publisher_that_starts_anew_is_followed(bed: &Bed) {
     replica.catch_up(&mut follower, (2, seq)).await;
     assert_eq!(replica.items.keys().collect::<Vec<_>>(), ["b"]);
     assert_eq!(replica.stale, 1);
+}
+
+/// However much of what comes is no delta, it is fetched anew a few times only, and the replica is right in the end.
+pub async fn what_is_no_delta_costs_little(bed: &Bed) {
+    const WRONG: usize = 4_000;
+    const PUTS: usize = 60;
+    let (sending, hearing) = (bed.connect().await, bed.connect().await);
+    let publisher = publisher(&sending, 1, CALM).await;
+    let seq = publisher.put("a", text("1")).await.unwrap();
+    let mut follower = FeedFollower::follow(hearing, name(), CALM);
+    let mut replica = Replica::default();
+    replica.catch_up(&mut follower, (1, seq)).await;
+    for _ in 0..WRONG {
+        sending.publish(name().delta(), Headers::new(), text("no delta")).await.unwrap();
+    }
+    for n in 0..PUTS {
+        let seq = publisher.put("a", text(&n.to_string())).await.unwrap();
+        replica.catch_up(&mut follower, (1, seq)).await;
+    }
+    assert_eq!(replica.items.get("a"), Some(&text(&(PUTS - 1).to_string())));
+    assert!(replica.resets < PUTS / 2, "{} resets", replica.resets);
+    assert!(replica.stale > 0);
 }
