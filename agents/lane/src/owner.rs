@@ -69,6 +69,8 @@ pub struct Limits {
     /// How long an effect that is not there is waited for whose call an earlier life of the agent may have sent: the target may still be
     /// at it, for example starting a guest.
     pub late: Duration,
+    /// How long an effect is waited for that is not there after its call was answered well.
+    pub shows: Duration,
     /// The first and the longest pause between two looks.
     pub pause: (Duration, Duration),
 }
@@ -83,6 +85,7 @@ impl Default for Limits {
             settle: Duration::from_secs(5),
             grace: Duration::from_secs(1),
             late: Duration::from_secs(5),
+            shows: Duration::from_secs(60),
             pause: (Duration::from_millis(10), Duration::from_millis(500)),
         }
     }

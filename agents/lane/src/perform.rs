@@ -8,7 +8,8 @@
 //!                         └─ answer lost ─▶ look: there ─▶ go on │ not there ─▶ as if it said no │ blind ─▶ Unknown
 //! ```
 //!
-//! A plan of the engine's is never sent twice. What was lowered here, may be asked twice and is known to be missing is asked once more.
+//! A plan of the engine's is never sent twice. What was lowered here, may be asked twice and is known to be missing is asked once more: after
+//! a lost answer, and after a call that was overtaken may have undone it by coming to its effect behind it.
 
 mod doubt;
 mod look;
@@ -38,6 +39,7 @@ use union::{
     Command, Plan, Record,
     command::{Cause, Class, Code, Outcome, Revision},
     fail,
+    plan::Step,
 };
 
 /// A command about to be performed, with who performs it.
@@ -232,17 +234,29 @@ async fn perform(
     let sight = Sight { owner, command, plan, targets };
     let facts = if known { shown::Facts::before(work, plan) } else { None };
     let mut sent = send(work, &sight, 0).await;
-    if let Sent::Unknown { error, .. } = &sent
-        && work.plan.is_none()
-        && idempotent
-        && plan.steps.iter().all(|step| step.call.is == StepKind::Idempotent)
-    {
+    let repeatable = |step: &Step| step.call.is == StepKind::Idempotent;
+    if work.plan.is_none() && idempotent && plan.steps.iter().all(repeatable) {
         // Looking comes first; only what is known to be missing, and may be asked twice, is asked once more.
-        tracing::warn!(command = %command.id, verb = %command.verb, %error, "the answer was lost; looking");
-        match sight.until(Look::is_answer, run.deadline, || owner.still_runs(run)).await {
-            Look::There(revision) => return done(revision, plan),
-            Look::Missing if matches!(error, TargetError::Lost(_)) => sent = send(work, &sight, 0).await,
-            Look::Missing | Look::Gone | Look::Blind | Look::Nothing => {}
+        match &sent {
+            Sent::Unknown { error, .. } => {
+                tracing::warn!(command = %command.id, verb = %command.verb, %error, "the answer was lost; looking");
+                match sight.until(Look::is_answer, run.deadline, || owner.still_runs(run)).await {
+                    Look::There(revision) => return done(revision, plan),
+                    Look::Missing if matches!(error, TargetError::Lost(_)) => {
+                        sent = send(work, &sight, 0).await;
+                    }
+                    Look::Missing | Look::Gone | Look::Blind | Look::Nothing => {}
+                }
+            }
+            Sent::Well if !known => {
+                let until = run.deadline.min(Instant::now() + owner.limits.grace);
+                match sight.until(is_enough, until, || owner.still_runs(run)).await {
+                    Look::There(revision) => return done(revision, plan),
+                    Look::Missing => sent = send(work, &sight, 0).await,
+                    Look::Gone | Look::Blind | Look::Nothing => {}
+                }
+            }
+            Sent::Well | Sent::Badly { .. } => {}
         }
     }
     match sent {
@@ -330,20 +344,25 @@ async fn taken_back(
 async fn await_effect(work: &Work<'_>, sight: &Sight<'_>) -> Outcome {
     let (owner, run) = (work.owner, work.run);
     let verb = &run.command.verb;
-    let enough = |look: &Look| matches!(look, Look::There(_) | Look::Nothing | Look::Gone);
-    match sight.until(enough, run.deadline, || owner.still_runs(run)).await {
+    let until = run.deadline.min(Instant::now() + owner.limits.shows);
+    match sight.until(is_enough, until, || owner.still_runs(run)).await {
         Look::There(revision) => done(revision, sight.plan),
         // Nothing to look for: what the target says now is what a reader shall see.
         Look::Nothing | Look::Gone => done(owner.inventory.revision(), sight.plan),
         Look::Missing => Outcome::Failed(late(
             verb,
-            "the target accepted it, but its effect has not shown by the deadline",
+            "the target accepted it, but its effect does not show; somebody else may have undone it",
         )),
         Look::Blind => Outcome::Unknown {
             probe: run.command.object.to_string(),
             message: format!("the target accepted {verb}, but can no longer be asked whether it took effect"),
         },
     }
+}
+
+/// Whether a look after a call that went well needs no other behind it.
+fn is_enough(look: &Look) -> bool {
+    matches!(look, Look::There(_) | Look::Nothing | Look::Gone)
 }
 
 impl Work<'_> {

@@ -357,6 +357,20 @@ async fn an_outrun_call_ends_first_or_its_effect_is_taken_for_possible() {
     }
 }
 
+/// Once more, and no more: what does not show then does not show.
+#[tokio::test(start_paused = true)]
+async fn what_an_outrun_call_undid_is_asked_once_more() {
+    for (again, done) in [(Act::Well, true), (Act::Later(u32::MAX), false)] {
+        let w = world(RUNNING, [Act::Hang, Act::Later(u32::MAX), again]);
+        let suspend = w.submit("Suspend");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let off = w.submit("PowerOff");
+        assert_eq!(code(&suspend.outcome().await), Code::Cancelled);
+        assert_eq!(matches!(off.outcome().await, Outcome::Done { already: false, .. }), done);
+        assert_eq!(w.calls(), ["Save", "Off", "Off"]);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_was_outrun_before_its_call_makes_none() {
     let w = world(RUNNING, []);
@@ -441,7 +455,10 @@ async fn a_target_that_is_away_or_says_no_fails_the_command() {
 #[tokio::test(start_paused = true)]
 async fn an_effect_that_never_shows_is_a_timeout() {
     let w = world(STOPPED, [Act::Later(u32::MAX)]);
-    assert_eq!(code(&w.submit("PowerOn").outcome().await), Code::TimedOut);
+    let command = Command { deadline_ms: w.clock.now_ms() + 3_600_000, ..w.command("PowerOn") };
+    let (ticket, start) = (w.owner.submit(command, Reply::Task).expect("taken"), Instant::now());
+    assert_eq!(code(&ticket.outcome().await), Code::TimedOut);
+    assert!(start.elapsed() < Duration::from_secs(62));
 }
 
 #[tokio::test(start_paused = true)]
