@@ -124,8 +124,10 @@ async def orders(storm: Storm, until: float) -> Counter:
     bodies, subject = [read(order)[1][0] for order in storm.orders], "agent.default.crowd.perform"
 
     def order() -> tuple[str, bytes]:
-        body = dice.choice(bodies)
-        anew = changed(read(body)[1][0], f1=str(uuid.uuid4()), f4=dice.choice(storm.objects), f7=int(time.time() * 1000) + 10_000)
+        body, another = dice.choice(bodies), dice.choice(storm.objects).encode()
+        # Ids are as long as each other: the same order about another machine, its plan too.
+        body = body.replace(read(read(body)[1][0])[4][0], another)
+        anew = changed(read(body)[1][0], f1=str(uuid.uuid4()), f7=int(time.time() * 1000) + 10_000)
         return subject, engine.signed(subject, changed(body, f1=anew))
     await asking(bus, counts, "order", until, WIDTH, order)
     await bus.close()
