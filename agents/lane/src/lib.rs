@@ -8,7 +8,7 @@
 //!   guard ─▶ the engine's plan: what it read, unchanged? │ none: lower by the target's effect table
 //!     │ refused: looked at afresh, then refused           │ changed: Refused(CHANGED), planned anew
 //!     ▼                                                   ▼
-//!   Refused          intent durable (recorder) ─▶ operation shown ─▶ make each call by the deadline ─▶ reread until the effect is there
+//!   Refused          intent durable (recorder), operation shown ─▶ make each call by the deadline ─▶ reread until the effect is there
 //!                       a call says no: take the earlier ones back │ its answer is lost: look, never guess, never send a plan's call again
 //!                                                         ▼
 //!                       operation gone ─▶ Done(revision) | Failed | Unknown ─▶ outcome kept ─▶ ticket, task

@@ -31,12 +31,12 @@ pub(crate) use doubt::{Doubt, follow};
 use look::{Look, Sight};
 use mapping::StepKind;
 use send::{Sent, send};
-use std::sync::Arc;
+use std::{future::poll_fn, sync::Arc, task::Poll};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 use undo::Back;
 use union::{
-    Command, Plan, Record,
+    Command, Plan, Record, SlotSet,
     command::{Cause, Class, Code, Outcome, Revision},
     fail,
     plan::Step,
@@ -78,7 +78,9 @@ pub(crate) async fn run(
                     ended
                 }
             };
-            attempt(&work, known, &mut doubt).await.unwrap_or_else(Outcome::Refused)
+            let outcome = attempt(&work, known, &mut doubt).await;
+            work.begin();
+            outcome.unwrap_or_else(Outcome::Refused)
         }
         Errand::Hold(_) => given_up(&run.command),
     };
@@ -107,10 +109,6 @@ async fn attempt(work: &Work<'_>, known: bool, doubt: &mut Option<Doubt>) -> Res
     }
     owner.uncontested(command.object)?;
     owner.uncontested(run.lane)?;
-    if let Some(task) = run.task {
-        let cancel = owner.rules.conflict(&command.origin, &command.verb, CANCEL);
-        owner.tasks.begin(task, cancel == Conflict::Overtake);
-    }
     let idempotent = command.schema.class == Class::Idempotent;
     let plan = match work.plan {
         Some(plan) => match planned(work, plan, known && idempotent).await? {
@@ -130,9 +128,19 @@ async fn attempt(work: &Work<'_>, known: bool, doubt: &mut Option<Doubt>) -> Res
     if !owner.still_runs(run) {
         return Ok(given_up(command));
     }
+    let mut shown = false;
     if let Some(recorder) = owner.recorder() {
         let (from_engine, target) = (work.from_engine, work.target.name());
-        recorder.begin(Intended { command, plan: &plan, from_engine, target }).await?;
+        let mut kept = recorder.begin(Intended { command, plan: &plan, from_engine, target });
+        match poll_fn(|cx| Poll::Ready(kept.as_mut().poll(cx))).await {
+            Poll::Ready(kept) => kept?,
+            Poll::Pending => {
+                // The disk is at it: what is shown of the command meanwhile costs no time.
+                work.show();
+                shown = true;
+                kept.await?;
+            }
+        }
         if !owner.keep(run, Kept::Begun) {
             // Given up meanwhile: who did that could not know that it had begun.
             let outcome = given_up(command);
@@ -141,7 +149,9 @@ async fn attempt(work: &Work<'_>, known: bool, doubt: &mut Option<Doubt>) -> Res
         }
     }
     fail::point(points::INTENT_DURABLE);
-    owner.credit(run);
+    if !shown {
+        work.show();
+    }
     let outcome = perform(work, &plan, (known, idempotent), doubt).await;
     fail::point(points::EFFECT_SEEN);
     Ok(outcome)
@@ -171,13 +181,19 @@ async fn planned(work: &Work<'_>, plan: &Plan, may_be_so: bool) -> Result<Option
         }
     }
     let held = work.target.holds(command.object);
-    let revision =
-        if held { work.reread().await.map_err(|e| e.cause())? } else { owner.inventory.revision() };
+    let revision = match held {
+        true => work.refresh(plan).await.map_err(|e| e.cause())?,
+        false => owner.inventory.revision(),
+    };
     match owner.inventory.record(command.object) {
         Some(object) => {
             owner.rules.guard(command, &object, &owner.inventory)?;
             if may_be_so && plan.own.is_empty() && work.expected(&object) == Some(true) {
-                return Ok(Some(Outcome::Done { revision, result: None, already: true }));
+                // Said on facts of which none is older than this command.
+                let revision = if held { work.reread().await.map_err(|e| e.cause())? } else { revision };
+                if work.expected(&*work.record()?) == Some(true) {
+                    return Ok(Some(Outcome::Done { revision, result: None, already: true }));
+                }
             }
         }
         None if plan.appears.is_none() => return Err(gone(command)),
@@ -196,6 +212,7 @@ async fn lowered(
     let (owner, command) = (work.owner, &*work.run.command);
     let mut object = work.record()?;
     if known && owner.rules.guard(command, &object, &owner.inventory).is_err() {
+        work.begin();
         // The facts may be a moment old; a refusal is not given on those.
         work.reread().await.ok();
         object = work.record()?;
@@ -366,10 +383,39 @@ fn is_enough(look: &Look) -> bool {
 }
 
 impl Work<'_> {
+    /// Its task runs, if it waited.
+    fn begin(&self) {
+        let (owner, command) = (self.owner, &self.run.command);
+        if let Some(task) = self.run.task {
+            let cancel = owner.rules.conflict(&command.origin, &command.verb, CANCEL);
+            owner.tasks.begin(task, cancel == Conflict::Overtake);
+        }
+    }
+
+    /// Shows that it is under way.
+    fn show(&self) {
+        self.begin();
+        self.owner.show(self.run);
+    }
+
     /// A fresh look at the command's object, by the deadline.
     async fn reread(&self) -> Result<Revision, TargetError> {
         let deadline = self.run.deadline;
         let read = self.target.reread(self.run.command.object, deadline);
+        timeout_at(deadline, read).await.unwrap_or(Err(TargetError::TimedOut))
+    }
+
+    /// A fresh look at what the plan read of the command's object, by the deadline.
+    async fn refresh(&self, plan: &Plan) -> Result<Revision, TargetError> {
+        let (deadline, object) = (self.run.deadline, self.run.command.object);
+        let schema = self.owner.inventory.schema();
+        let mut fields = SlotSet::EMPTY;
+        for read in plan.reads.iter().filter(|read| read.object == object) {
+            if let Some(slot) = schema.slot(object.kind, &read.field) {
+                fields.insert(slot);
+            }
+        }
+        let read = self.target.refresh(object, fields, deadline);
         timeout_at(deadline, read).await.unwrap_or(Err(TargetError::TimedOut))
     }
 

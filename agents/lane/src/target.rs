@@ -5,7 +5,7 @@ use mapping::NativeCall;
 use std::{fmt, sync::Arc};
 use tokio::time::Instant;
 use union::{
-    ObjectId, Value,
+    ObjectId, SlotSet, Value,
     command::{Cause, Code, Revision},
 };
 
@@ -105,6 +105,17 @@ pub trait Target: Send + Sync {
     /// Reads the object from the hypervisor and puts what it says into the inventory; returns the revision that holds it. An object
     /// that is gone is removed there, which is no error.
     async fn reread(&self, id: ObjectId, deadline: Instant) -> Result<Revision, TargetError>;
+
+    /// Reads at least these fields of the object, and how it stands, from the hypervisor and puts them into the inventory; what else it
+    /// says may stay as it was last told. As [`reread`](Target::reread) besides, and what a target does that gains nothing by less.
+    async fn refresh(
+        &self,
+        id: ObjectId,
+        _fields: SlotSet,
+        deadline: Instant,
+    ) -> Result<Revision, TargetError> {
+        self.reread(id, deadline).await
+    }
 
     /// Whether the object already is as the call would make it: true, nothing is left to do; `None`, the target cannot tell. Read afresh
     /// from the hypervisor, for a call that edits a document by patching the present one.

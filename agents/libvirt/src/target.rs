@@ -49,7 +49,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 use union::{
-    Clock, Kind, ObjectId, Value,
+    Clock, Kind, ObjectId, SlotSet, Value,
     command::{Code, Revision},
 };
 use wire::xdr::SchemaError;
@@ -245,6 +245,22 @@ impl Libvirt {
         }
     }
 
+    /// Reads an object, by the deadline.
+    async fn read(&self, id: ObjectId, extent: Extent, deadline: Instant) -> Result<Revision, TargetError> {
+        let Some(api) = self.reader.api() else {
+            return Err(TargetError::Unreachable(match self.status() {
+                Status::Lost(reason) => reason,
+                _ => "there is no session yet".into(),
+            }));
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let api = Api { patience: left.min(api.patience), ..api };
+        match tokio::time::timeout_at(deadline, self.reader.reread(&api, id, extent)).await {
+            Ok(read) => read.map(|read| read.revision).map_err(|e| fault::lift(self.reader.tables(), e)),
+            Err(_) => Err(TargetError::TimedOut),
+        }
+    }
+
     /// The domain that a call about `object` is about.
     fn domain(&self, object: ObjectId) -> Option<Handle> {
         if object.kind == Kind::Vm { self.reader.handle(object) } else { None }
@@ -319,18 +335,16 @@ impl Target for Libvirt {
     }
 
     async fn reread(&self, id: ObjectId, deadline: Instant) -> Result<Revision, TargetError> {
-        let Some(api) = self.reader.api() else {
-            return Err(TargetError::Unreachable(match self.status() {
-                Status::Lost(reason) => reason,
-                _ => "there is no session yet".into(),
-            }));
-        };
-        let left = deadline.saturating_duration_since(Instant::now());
-        let api = Api { patience: left.min(api.patience), ..api };
-        match tokio::time::timeout_at(deadline, self.reader.reread(&api, id, Extent::Whole)).await {
-            Ok(read) => read.map(|read| read.revision).map_err(|e| fault::lift(self.reader.tables(), e)),
-            Err(_) => Err(TargetError::TimedOut),
-        }
+        self.read(id, Extent::Whole, deadline).await
+    }
+
+    async fn refresh(
+        &self,
+        id: ObjectId,
+        fields: SlotSet,
+        deadline: Instant,
+    ) -> Result<Revision, TargetError> {
+        self.read(id, self.reader.extent_of(fields), deadline).await
     }
 
     /// Ends the domain's job, for example the saving of its memory. A domain without one says no, which is as good.

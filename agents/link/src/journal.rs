@@ -17,7 +17,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 use std::sync::{Arc, OnceLock};
 use store::{
-    Batch, Blob, Epoch, Store, StoreError,
+    Batch, Blob, Epoch, Health, Store, StoreError,
     audit::Record,
     journal::{Begun, End, Entry, Intent, Journal as Rows, JournalError, Settled, Step, StepState},
     outbox::{self, Item, What},
@@ -318,6 +318,10 @@ impl Recorder for Journal {
                 Code::Busy,
                 format!("the engine has {most} records still to take from this agent; nothing was done"),
             ));
+        }
+        // Known at once: nothing is shown of a command that cannot begin.
+        if let Health::ReadOnly(reason) = self.store.health() {
+            return Err(unwritten(&StoreError::ReadOnly { reason: Box::new(reason) }));
         }
         // Given back by the writer when the outcome is written.
         let room = self.room.acquire().await.map_err(|_| unwritten(&StoreError::Closed))?;

@@ -46,6 +46,8 @@ pub(crate) async fn run(front: Weak<Front>) {
                 Ok(_) | Err(RecvError::Lagged(_)) => true,
             },
         };
+        // Woken together with those who wait for updates: they go first.
+        tokio::task::yield_now().await;
         let Some(front) = front.upgrade() else { return };
         if event { front.keep_events() } else { front.keep_tasks() }
     }

@@ -35,6 +35,8 @@ const GROUP: usize = 256;
 const GROUP_BYTES: usize = 16 << 20;
 /// How long a batch that will have company waits for it.
 pub const COMPANY: Duration = Duration::from_millis(5);
+/// How often it is looked for before the writer sleeps: some tenths of a millisecond, less if others want the processor.
+const LOOKS: usize = 400;
 
 type Reply<T> = Box<dyn FnOnce(T) + Send>;
 
@@ -169,6 +171,17 @@ impl Drop for FileStore {
     }
 }
 
+/// What comes within a moment, taken without sleep: being woken takes as long as that.
+fn soon(queue: &Receiver<Job>) -> Option<Job> {
+    for _ in 0..LOOKS {
+        match queue.try_recv() {
+            Ok(job) => return Some(job),
+            Err(_) => std::thread::yield_now(),
+        }
+    }
+    None
+}
+
 fn run(mut db: Db, queue: &Receiver<Job>) {
     let mut next = queue.recv().ok();
     while let Some(job) = next.take() {
@@ -186,7 +199,7 @@ fn run(mut db: Db, queue: &Receiver<Job>) {
             }
             job = queue.try_recv().ok();
             if job.is_none() && waits {
-                job = queue.recv_timeout(patience).ok();
+                job = soon(queue).or_else(|| queue.recv_timeout(patience).ok());
                 // However many come one by one, the first waits for less than twice as long.
                 patience /= 2;
             }

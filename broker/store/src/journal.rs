@@ -248,8 +248,11 @@ impl Journal {
     /// Records a command that is further already, in one commit: with its plan, sent, or settled at once.
     pub async fn begin_as(&self, entry: Entry, also: Batch, epoch: Epoch) -> Result<Begun, JournalError> {
         let id = entry.intent.id;
-        for _ in 0..TRIES {
-            if let Some(known) = self.get(id).await? {
+        for tried in 0..TRIES {
+            // Almost always it is new: the batch itself says so if it is not.
+            if tried > 0
+                && let Some(known) = self.get(id).await?
+            {
                 if known.intent.digest != entry.intent.digest {
                     return Err(JournalError::Digest(id));
                 }

@@ -184,25 +184,21 @@ impl Owner {
         }
     }
 
-    /// Puts what a command that begins will make on its account.
-    pub(crate) fn credit(&self, run: &Run) {
+    /// Shows the operation of a command that is under way, and puts what it makes on its account, unless it was given up meanwhile.
+    pub(crate) fn show(&self, run: &Run) {
         let command = &run.command;
+        let lanes = self.lanes.lock();
+        let running = lanes.lanes.get(&run.lane).and_then(Queue::running);
+        if running.is_none_or(|job| job.id != command.id) {
+            return;
+        }
         let credit =
             Credit { principal: Arc::clone(&command.principal), command: command.id.to_string().into() };
         if run.lane != command.object {
             self.inventory.set_credit(run.lane, Some(credit.clone()));
         }
         self.inventory.set_credit(command.object, Some(credit));
-    }
-
-    /// Shows the operation of a command that is under way, unless it was given up meanwhile.
-    pub(crate) fn show(&self, run: &Run) {
-        let command = &run.command;
-        let lanes = self.lanes.lock();
-        let running = lanes.lanes.get(&run.lane).and_then(Queue::running);
-        if running.is_some_and(|job| job.id == command.id) {
-            self.set_operation(command.object, Value::Int(command.schema.operation));
-        }
+        self.set_operation(command.object, Value::Int(command.schema.operation));
     }
 
     /// Takes the shown operation of an object away, and the account of what was made in the lane.

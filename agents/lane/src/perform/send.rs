@@ -43,7 +43,7 @@ pub(super) async fn send(work: &Work<'_>, sight: &Sight<'_>, from: usize) -> Sen
             // Only what is not so before the call can tell of it afterwards.
             sight.refresh(run.deadline).await.ok();
         }
-        match one(work, step, at == 0).await {
+        match one(work, step).await {
             Ok(_) => {}
             Err(error) if error.is_ambiguous() => {
                 let last = at + 1 == steps.len();
@@ -72,8 +72,8 @@ pub(super) async fn send(work: &Work<'_>, sight: &Sight<'_>, from: usize) -> Sen
     Sent::Well
 }
 
-/// Makes a call. Before the first the command is shown to be under way: what the call brings about is told after that.
-async fn one(work: &Work<'_>, step: &Step, first: bool) -> Result<Value, TargetError> {
+/// Makes a call. The command is shown to be under way by then: what the call brings about is told after that.
+async fn one(work: &Work<'_>, step: &Step) -> Result<Value, TargetError> {
     let (owner, run) = (work.owner, work.run);
     let progress: Progress = match run.task {
         None => Arc::new(|_| {}),
@@ -91,9 +91,6 @@ async fn one(work: &Work<'_>, step: &Step, first: bool) -> Result<Value, TargetE
         // Nothing was sent: a call begins when it is first polled.
         let message = "the command was given up".to_owned();
         return Err(TargetError::Failed { code: 0, means: Some(union::command::Code::Cancelled), message });
-    }
-    if first {
-        owner.show(run);
     }
     let begun = poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await;
     if begun.is_pending() {

@@ -45,7 +45,6 @@ pub(super) async fn settle(owner: &Arc<Owner>, run: &Run, unsettled: &Unsettled)
         let why = format!("the agent stopped before {} was sent; nothing was done", command.verb);
         return Outcome::Failed(Cause::new(Code::Unreachable, why));
     }
-    owner.credit(run);
     owner.show(run);
     let (mut pause, longest) = owner.limits.pause;
     let mut missing_since = None;

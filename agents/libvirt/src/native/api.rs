@@ -276,15 +276,16 @@ impl Api {
         }
     }
 
-    /// Whether a domain runs, and what else decides its power state; whether it starts with the host and is persistent only if `whole`.
+    /// Whether a domain runs, and what else decides its power state; whether it starts with the host only if `whole`.
     pub async fn domain_state(&self, dom: &Handle, whole: bool) -> Result<State, CallError> {
         let args = || vec![("dom", dom.wire.clone())];
         if !whole {
-            let (state, saved) = tokio::try_join!(
+            let (state, saved, persistent) = tokio::try_join!(
                 self.call("DOMAIN_GET_STATE", args()),
                 self.flag("DOMAIN_HAS_MANAGED_SAVE_IMAGE", args(), "result"),
+                self.flag("DOMAIN_IS_PERSISTENT", args(), "persistent"),
             )?;
-            return Ok(State { state: int(&state, "state"), saved, autostart: false, persistent: false });
+            return Ok(State { state: int(&state, "state"), saved, autostart: false, persistent });
         }
         let (state, saved, autostart, persistent) = tokio::try_join!(
             self.call("DOMAIN_GET_STATE", args()),

@@ -3,8 +3,8 @@
 //!
 //! A VM is read in one go: all questions at once, as many as the connection takes, to the domain as it is known; libvirt's drivers find a domain
 //! by its uuid, and its document tells its name. Of a VM that is known, what its start or stop cannot have changed is left out after an event
-//! that says no more than that ([`Extent::Run`]); everything is read when a lane asks, after all other events, and every
-//! minute.
+//! that says no more than that ([`Extent::Run`]), and before a plan that relies on nothing of it; everything is read when a lane asks for an
+//! effect, after all other events, and every minute.
 //!
 //! How a machine stands that a command starts or stops is put as soon as an event proves it, and read then (`heard`).
 //!
@@ -40,7 +40,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use sizes::Elsewhere;
 use std::sync::Arc;
 use union::{
-    Clock, Kind, ObjectId, Record, Schema, SlotSet, Value,
+    Clock, Kind, ObjectId, Record, Schema, Slot, SlotSet, Value,
     command::Revision,
     pb::{Connection, PowerState},
 };
@@ -56,8 +56,7 @@ pub enum Extent {
 }
 
 /// What only [`Extent::Whole`] reads: told by events of their own, or by none.
-const NOT_OF_A_RUN: &[&str] =
-    &["autostart", "persistent", "snapshots", "current_snapshot_id", "storage_used_bytes"];
+const NOT_OF_A_RUN: &[&str] = &["autostart", "snapshots", "current_snapshot_id", "storage_used_bytes"];
 
 /// `VIR_DOMAIN_XML_INACTIVE`: what a domain is defined as, without its secrets.
 const INACTIVE: u32 = 1 << 1;
@@ -458,12 +457,24 @@ impl Reader {
 
     /// Of the slots of a whole read those that a start or a stop may change.
     fn of_a_run(&self, mut slots: SlotSet, active: bool) -> SlotSet {
-        let defined = self.tables.defined().iter().filter(|_| active).map(|field| &**field);
-        let left = NOT_OF_A_RUN.iter().copied().chain(defined);
-        for slot in left.filter_map(|field| self.schema.slot(Kind::Vm, field)) {
+        for slot in self.not_of_a_run(active) {
             slots.0 &= !SlotSet::of(slot).0;
         }
         slots
+    }
+
+    fn not_of_a_run(&self, active: bool) -> impl Iterator<Item = Slot> {
+        let defined = self.tables.defined().iter().filter(move |_| active).map(|field| &**field);
+        let left = NOT_OF_A_RUN.iter().copied().chain(defined);
+        left.filter_map(|field| self.schema.slot(Kind::Vm, field))
+    }
+
+    /// The least that has to be read of a VM to know these fields.
+    pub fn extent_of(&self, fields: SlotSet) -> Extent {
+        match self.not_of_a_run(true).any(|slot| fields.contains(slot)) {
+            true => Extent::Whole,
+            false => Extent::Run,
+        }
     }
 
     /// Whether a VM is not known to be without a process of its own.
