@@ -122,16 +122,9 @@ pub struct Fronts {
 }
 
 impl Fronts {
-    /// None yet, on threads of their own.
-    pub fn new() -> Result<Fronts, Failure> {
-        let threads =
-            Threads::start().map_err(|e| Failure::other(format!("the fronts have no threads: {e}")))?;
-        Ok(Fronts {
-            open: Mutex::default(),
-            ready: AtomicBool::new(false),
-            turn: Default::default(),
-            threads,
-        })
+    /// None yet.
+    pub fn new(threads: Threads) -> Fronts {
+        Fronts { open: Mutex::default(), ready: AtomicBool::new(false), turn: Default::default(), threads }
     }
 
     /// Whether those that can be are open.
@@ -211,7 +204,7 @@ impl Fronts {
         while draining.join_next().await.is_some() {}
     }
 
-    /// Ends their threads; nothing is served after that. To be called before the process ends, drained or not.
+    /// Ends the threads that are theirs alone; nothing is served after that. To be called before the process ends, drained or not.
     pub fn end(&self) {
         self.threads.end();
     }

@@ -17,6 +17,7 @@ use crate::{
     metrics::Metrics,
     run::{self, PATIENCE, Stop},
     say, status,
+    threads::Threads,
     up::announce,
 };
 use ::front::ca::Ca;
@@ -75,7 +76,7 @@ pub async fn run(path: Option<PathBuf>, token: Option<String>) -> Result<(), Fai
     };
     let limits = fronts::limits(config.fronts.len());
     let with = With { agent, host, fleet: None, ca, metrics: Metrics::new(), limits };
-    let fronts = Arc::new(Fronts::new()?);
+    let fronts = Arc::new(Fronts::new(Threads::shared()));
     let in_force = InForce::new(&with.agent, &fronts, &config.fronts, None, (shelf, loaded.pack));
     with.agent.joined.link.taken_by(in_force.clone());
     let _following = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(in_force.follow()));

@@ -23,6 +23,7 @@ use crate::{
     pushes::Pushes,
     run::{self, PATIENCE, Stop},
     say, status,
+    threads::Threads,
     ways::NextDoor,
 };
 use ::front::ca::Ca;
@@ -104,7 +105,11 @@ pub async fn run(path: Option<PathBuf>, shape: Shape) -> Result<(), Failure> {
     agent.lead(&room.fleet);
     drop(room.ways.own.set((Arc::clone(&name), Arc::clone(&agent.joined.link))));
     let with = with(&config, &room, agent, ca);
-    let fronts = Arc::new(Fronts::new()?);
+    let threads = match shape {
+        Shape::Up => Threads::own()?,
+        Shape::Broker => Threads::shared(),
+    };
+    let fronts = Arc::new(Fronts::new(threads));
     let fleet = Some(Arc::clone(room.fleet.inventory().schema()));
     let pushes = Pushes {
         in_force: InForce::new(&with.agent, &fronts, &config.fronts, fleet, (shelf, loaded.pack)),

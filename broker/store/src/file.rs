@@ -191,7 +191,7 @@ fn run(mut db: Db, queue: &Receiver<Job>) {
         while let Some(Job::Commit(batch, epoch, pace, reply)) = job {
             bytes += batch.size();
             group.push((batch, epoch));
-            replies.push(reply);
+            replies.push((pace, reply));
             waits &= pace == Pace::Along;
             if group.len() >= GROUP || bytes >= GROUP_BYTES {
                 job = None;
@@ -205,7 +205,10 @@ fn run(mut db: Db, queue: &Receiver<Job>) {
             }
         }
         if !group.is_empty() {
-            for (reply, result) in replies.into_iter().zip(db.commit(&group)) {
+            let mut ended: Vec<_> = replies.into_iter().zip(db.commit(&group)).collect();
+            // To answer is to wake somebody: those who wait for nothing else first.
+            ended.sort_by_key(|((pace, _), _)| *pace == Pace::Along);
+            for ((_, reply), result) in ended {
                 reply(result);
             }
         }

@@ -276,24 +276,32 @@ impl Api {
         }
     }
 
-    /// Whether a domain runs, and what else decides its power state; whether it starts with the host only if `whole`.
-    pub async fn domain_state(&self, dom: &Handle, whole: bool) -> Result<State, CallError> {
+    /// Whether a domain runs, and whether it is persistent; whether its memory is saved only if asked for, for that says something only of
+    /// one that does not run.
+    pub async fn domain_state(&self, dom: &Handle, saved: bool) -> Result<State, CallError> {
         let args = || vec![("dom", dom.wire.clone())];
-        if !whole {
-            let (state, saved, persistent) = tokio::try_join!(
-                self.call("DOMAIN_GET_STATE", args()),
-                self.flag("DOMAIN_HAS_MANAGED_SAVE_IMAGE", args(), "result"),
-                self.flag("DOMAIN_IS_PERSISTENT", args(), "persistent"),
-            )?;
-            return Ok(State { state: int(&state, "state"), saved, autostart: false, persistent });
-        }
-        let (state, saved, autostart, persistent) = tokio::try_join!(
+        let saved = async {
+            match saved {
+                true => self.is_saved(dom).await,
+                false => Ok(false),
+            }
+        };
+        let (state, persistent, saved) = tokio::try_join!(
             self.call("DOMAIN_GET_STATE", args()),
-            self.flag("DOMAIN_HAS_MANAGED_SAVE_IMAGE", args(), "result"),
-            self.flag("DOMAIN_GET_AUTOSTART", args(), "autostart"),
             self.flag("DOMAIN_IS_PERSISTENT", args(), "persistent"),
+            saved,
         )?;
-        Ok(State { state: int(&state, "state"), saved, autostart, persistent })
+        Ok(State { state: int(&state, "state"), saved, autostart: false, persistent })
+    }
+
+    /// Whether a domain's memory is saved.
+    pub async fn is_saved(&self, dom: &Handle) -> Result<bool, CallError> {
+        self.flag("DOMAIN_HAS_MANAGED_SAVE_IMAGE", vec![("dom", dom.wire.clone())], "result").await
+    }
+
+    /// Whether a domain starts with its host.
+    pub async fn autostart(&self, dom: &Handle) -> Result<bool, CallError> {
+        self.flag("DOMAIN_GET_AUTOSTART", vec![("dom", dom.wire.clone())], "autostart").await
     }
 
     /// The sizes of what stands behind a domain's disk.

@@ -15,14 +15,10 @@ mod gate;
 mod heard;
 mod places;
 mod sizes;
+mod vm;
 
 use crate::{
-    inventory::{
-        Names, document,
-        domain::{self, Surroundings},
-        get, host, owned, snapshot,
-        stats::Sample,
-    },
+    inventory::{Names, domain::Surroundings, get, host, owned, stats::Sample},
     native::{
         api::{Api, Handle},
         call::CallError,
@@ -34,16 +30,12 @@ use gate::{Gate, Gates};
 pub use heard::UnderWay;
 use heard::{Heard, Mark};
 use inventory::{Claims, Inventory, Put, Released, claims::Inbox};
-use mapping::edit::{DocumentMap, Tree};
+use mapping::edit::DocumentMap;
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::{FxHashMap, FxHashSet};
 use sizes::Elsewhere;
 use std::sync::Arc;
-use union::{
-    Clock, Kind, ObjectId, Record, Schema, Slot, SlotSet, Value,
-    command::Revision,
-    pb::{Connection, PowerState},
-};
+use union::{Clock, Kind, ObjectId, Record, Schema, Value, command::Revision, pb::Connection};
 use uuid::Uuid;
 
 /// How much of a VM is read.
@@ -54,12 +46,6 @@ pub enum Extent {
     /// Everything.
     Whole,
 }
-
-/// What only [`Extent::Whole`] reads: told by events of their own, or by none.
-const NOT_OF_A_RUN: &[&str] = &["autostart", "snapshots", "current_snapshot_id", "storage_used_bytes"];
-
-/// `VIR_DOMAIN_XML_INACTIVE`: what a domain is defined as, without its secrets.
-const INACTIVE: u32 = 1 << 1;
 
 /// What a read came to.
 pub struct Reread {
@@ -365,169 +351,6 @@ impl Reader {
         // Also what was given here and never read.
         self.held.write().insert(vm);
         Some(self.remove(&gone))
-    }
-
-    async fn read_vm(
-        &self,
-        api: &Api,
-        names: &Names,
-        handle: &Handle,
-        extent: Extent,
-        mark: Mark,
-    ) -> Result<Option<Revision>, CallError> {
-        let vm = names.vm(handle.uuid);
-        if !self.claims.take(vm) {
-            return Ok(Some(self.inventory.revision()));
-        }
-        let whole = extent == Extent::Whole;
-        let snapshots = async {
-            match whole {
-                true => api.snapshots(handle).await.map(Some),
-                false => Ok(None),
-            }
-        };
-        let mut sizes = Elsewhere::before(self, vm, &self.around.read().clone());
-        let before = if whole { sizes.targets.clone() } else { Vec::new() };
-        let defined = async {
-            match whole && self.may_be_active(vm) {
-                true => api.domain_document(handle, INACTIVE).await.map(Some),
-                false => Ok(None),
-            }
-        };
-        let (xml, state, snapshots, defined, ()) = tokio::try_join!(
-            api.domain_xml(handle),
-            api.domain_state(handle, whole),
-            snapshots,
-            defined,
-            sizes.ask(self, api, handle, before),
-        )?;
-        let Some(document) = self.readable(document(&xml), "domain", &handle.name) else {
-            return Ok(Some(self.inventory.revision()));
-        };
-        let Some(tree) = self.readable(Tree::parse(&xml), "domain", &handle.name) else {
-            return Ok(Some(self.inventory.revision()));
-        };
-        let mut got = self.rows.get(&tree);
-        for gap in &got.gaps {
-            self.inventory.gaps().note("libvirt", &gap.path.to_string(), || {
-                format!("{} of {}: {}", gap.value, handle.name, gap.why)
-            });
-        }
-        self.note_bridges(names, document.root());
-        let around = self.around.read().clone();
-        if !self.tables.runs(state) {
-            self.slow.lock().remove(&vm);
-        }
-        let active = self.tables.active(state);
-        let mut off = None;
-        if whole && active {
-            let defined = match defined {
-                Some(defined) => defined,
-                None => api.domain_document(handle, INACTIVE).await?,
-            };
-            off = self.as_defined(&mut got.record, &defined, &handle.name);
-        }
-        let missing = sizes.missing(self, &got.record, &around, whole);
-        sizes.ask(self, api, handle, missing).await?;
-        let snapshots = snapshots.map(|(documents, current)| {
-            let uuid = handle.uuid;
-            snapshot::lift(&self.schema, &self.tables, names, uuid, &documents, current.as_deref())
-        });
-        let none = snapshot::Lifted::default();
-        let answers = domain::Answers {
-            rows: got.record,
-            tools: domain::tools(document.root(), self.tables.power(state), self.tables.agent()),
-            state,
-            sizes: sizes.known,
-            snapshots: snapshots.as_ref().unwrap_or(&none),
-            started_ms: self.started_ms(vm, state),
-        };
-        let (record, mut slots) =
-            domain::lift(&self.schema, &self.tables, names, handle.uuid, &around, answers);
-        if !whole {
-            slots = self.of_a_run(slots, active);
-        }
-        if let Some(reason) = api.connection.closed() {
-            return Err(CallError::Lost(reason.to_string()));
-        }
-        let Some(mut turn) = self.heard.turn(vm, mark) else { return Ok(None) };
-        turn.read(vm, mark, active, whole.then_some(off));
-        Ok(Some(self.put_vm(vm, record, slots, snapshots.map(|lifted| lifted.records))))
-    }
-
-    /// Of the slots of a whole read those that a start or a stop may change.
-    fn of_a_run(&self, mut slots: SlotSet, active: bool) -> SlotSet {
-        for slot in self.not_of_a_run(active) {
-            slots.0 &= !SlotSet::of(slot).0;
-        }
-        slots
-    }
-
-    fn not_of_a_run(&self, active: bool) -> impl Iterator<Item = Slot> {
-        let defined = self.tables.defined().iter().filter(move |_| active).map(|field| &**field);
-        let left = NOT_OF_A_RUN.iter().copied().chain(defined);
-        left.filter_map(|field| self.schema.slot(Kind::Vm, field))
-    }
-
-    /// The least that has to be read of a VM to know these fields.
-    pub fn extent_of(&self, fields: SlotSet) -> Extent {
-        match self.not_of_a_run(true).any(|slot| fields.contains(slot)) {
-            true => Extent::Whole,
-            false => Extent::Run,
-        }
-    }
-
-    /// Whether a VM is not known to be without a process of its own.
-    fn may_be_active(&self, vm: ObjectId) -> bool {
-        let record = self.inventory.record(vm);
-        let power = record.and_then(|record| get(&self.schema, &record, "power_state").as_int());
-        power != Some(PowerState::Stopped as i64)
-    }
-
-    /// Sets what waits for the next start from what a running domain is defined as; gives all that the rows read of that.
-    fn as_defined(&self, record: &mut Record, document: &str, name: &str) -> Option<Record> {
-        let tree = self.readable(Tree::parse(document), "definition", name)?;
-        let defined = self.rows.get(&tree).record;
-        for slot in self.tables.defined().iter().filter_map(|field| self.schema.slot(Kind::Vm, field)) {
-            record.set(slot, defined.get(slot).clone());
-        }
-        Some(defined)
-    }
-
-    fn put_vm(
-        &self,
-        vm: ObjectId,
-        record: Record,
-        slots: SlotSet,
-        snapshots: Option<Vec<(ObjectId, Record)>>,
-    ) -> Revision {
-        let Some(snapshots) = snapshots else {
-            self.held.write().insert(vm);
-            return self.apply(vec![Put::Part(vm, record, slots)]);
-        };
-        let kept: FxHashSet<ObjectId> = snapshots.iter().map(|(id, _)| *id).collect();
-        let gone: Vec<ObjectId> = self.snapshots_of(vm).into_iter().filter(|id| !kept.contains(id)).collect();
-        let mut held = self.held.write();
-        held.insert(vm);
-        held.extend(kept);
-        held.retain(|id| !gone.contains(id));
-        drop(held);
-        let all = owned(&self.schema, Kind::Snapshot, &[]);
-        let mut puts = vec![Put::Part(vm, record, slots)];
-        puts.extend(snapshots.into_iter().map(|(id, record)| Put::Part(id, record, all)));
-        puts.extend(gone.into_iter().map(Put::Remove));
-        self.apply(puts)
-    }
-
-    /// When the running guest was started: told by an event, or seen between two reads; else what was known.
-    fn started_ms(&self, vm: ObjectId, state: crate::native::api::State) -> Option<i64> {
-        let told = self.started.lock().remove(&vm.uuid);
-        let before = self.inventory.record(vm);
-        let was = before.as_ref().and_then(|r| get(&self.schema, r, "power_state").as_int());
-        let off = [PowerState::Stopped, PowerState::Suspended, PowerState::Crashed].map(|s| s as i64);
-        let seen = (self.tables.runs(state) && was.is_some_and(|was| off.contains(&was)))
-            .then(|| self.clock.now_ms());
-        told.or(seen).or_else(|| before.and_then(|r| get(&self.schema, &r, "boot_time_ms").as_int()))
     }
 
     /// The VMs claimed here that are not among `domains`.

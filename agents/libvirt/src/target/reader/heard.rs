@@ -71,6 +71,11 @@ impl Heard {
         Mark { told: of(|m| m.told), steps: of(|m| m.steps), calm: of(|m| m.calls as u64) == 0 }
     }
 
+    /// Whether a call is or was made to a machine, and what it did has not been read since.
+    pub fn is_awaited(&self, vm: ObjectId) -> bool {
+        self.0.lock().get(&vm).is_some_and(|machine| machine.open)
+    }
+
     /// The read has ended, and what it found may be put; `None`: an event has told more since it began.
     pub fn turn(&self, vm: ObjectId, mark: Mark) -> Option<Turn<'_>> {
         let machines = self.0.lock();
