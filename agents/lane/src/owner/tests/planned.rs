@@ -4,7 +4,10 @@ use super::*;
 use crate::recorder::{Intended, Recorder};
 use crate::{Dispatch, Known};
 use std::collections::{BTreeMap, BTreeSet};
-use union::plan::{OwnFact, Read};
+use union::{
+    SlotSet,
+    plan::{OwnFact, Read},
+};
 
 mod history;
 mod recovery;
@@ -25,6 +28,8 @@ struct Inside {
     away: bool,
     busy: BTreeSet<ObjectId>,
     overlapped: bool,
+    /// What was to be known before the last plan.
+    relied_on: Option<SlotSet>,
 }
 
 impl Hyper {
@@ -102,6 +107,11 @@ impl Target for Hyper {
             _ => self.effect(object, call),
         }
         if matches!(act, Act::DoneLost) { Err(lost()) } else { Ok(Value::Absent) }
+    }
+
+    async fn refresh(&self, id: ObjectId, fields: SlotSet, until: Instant) -> Result<Revision, TargetError> {
+        self.state.lock().relied_on = Some(fields);
+        self.reread(id, until).await
     }
 
     async fn reread(&self, id: ObjectId, _: Instant) -> Result<Revision, TargetError> {
@@ -317,6 +327,8 @@ async fn only_a_field_that_was_read_and_has_changed_refuses_a_plan() {
     let renamed = || Plan { reads: vec![read("name", "vm1")], ..plan([(vm(1), call("Note", "x"))]) };
     w.target.state.lock().machines.entry(vm(1)).and_modify(|m| m.1 = "by hand".into());
     assert_eq!(word(&w.reconfigure(renamed()).await), "done", "nobody read the note");
+    let name = w.inventory.schema().slot(Kind::Vm, "name").map(SlotSet::of);
+    assert_eq!(w.target.state.lock().relied_on, name);
     w.target.state.lock().machines.entry(vm(1)).and_modify(|m| m.0 = "by hand".into());
     let calls = w.calls().len();
     let outcome = w.reconfigure(renamed()).await;

@@ -40,6 +40,8 @@ type Domain = Option<(i32, bool)>;
 struct Played {
     domain: Mutex<Domain>,
     held: Mutex<bool>,
+    /// A procedure that is answered when all others have been let go.
+    slow: Mutex<Option<&'static str>>,
     /// Questions whose answers are held back.
     asked: Mutex<usize>,
     one_more: Notify,
@@ -81,20 +83,32 @@ impl Played {
 
     async fn serve(self: Arc<Played>, mut stream: DuplexStream) {
         let mut buffer = BytesMut::new();
-        let mut held = Vec::new();
+        let (mut held, mut later) = (Vec::new(), Vec::new());
         loop {
             while let Some(call) = xdr::take_packet(&mut buffer).unwrap() {
+                let schema = schema().unwrap();
+                let procedure = schema.procedure(REMOTE, call.header.procedure).unwrap();
+                let is_slow = self.slow.lock().is_some_and(|slow| procedure.name.ends_with(slow));
                 let (status, payload) = self.answer(&call);
                 let header = Header { kind: PacketKind::Reply, status, ..call.header };
                 let mut out = BytesMut::new();
                 xdr::put_packet(&header, &payload, &mut out).unwrap();
+                if is_slow {
+                    later.push(out);
+                    continue;
+                }
                 held.push(out);
                 *self.asked.lock() = held.len();
                 self.one_more.notify_one();
             }
             if !*self.held.lock() {
-                for answer in std::mem::take(&mut held) {
+                for answer in held.drain(..) {
                     stream.write_all(&answer).await.unwrap();
+                }
+                if self.slow.lock().is_none() {
+                    for answer in later.drain(..) {
+                        stream.write_all(&answer).await.unwrap();
+                    }
                 }
             }
             tokio::select! {
@@ -117,6 +131,7 @@ impl Played {
 
     fn let_go(&self) {
         *self.held.lock() = false;
+        *self.slow.lock() = None;
         self.go.notify_one();
     }
 }
@@ -177,9 +192,9 @@ impl Scene {
         self.reader.reread(&self.api, self.vm, extent).await.unwrap().revision
     }
 
-    fn reading(&self) -> JoinHandle<Revision> {
+    fn reading(&self, extent: Extent) -> JoinHandle<Revision> {
         let (reader, api, vm) = (Arc::clone(&self.reader), self.api.clone(), self.vm);
-        tokio::spawn(async move { reader.reread(&api, vm, Extent::Run).await.unwrap().revision })
+        tokio::spawn(async move { reader.reread(&api, vm, extent).await.unwrap().revision })
     }
 
     fn stands(&self, domain: Domain) {
@@ -241,7 +256,7 @@ async fn a_read_that_began_before_an_event_does_not_take_its_word_back() {
     let _watch = scene.reader.inventory.observe(shown.clone());
     let call = UnderWay::new(&scene.reader, scene.vm);
     scene.played.hold();
-    let read = scene.reading();
+    let read = scene.reading(Extent::Run);
     scene.played.until_asked(3).await;
     scene.stands(Some((1, true)));
     scene.hear(STARTED, 0);
@@ -252,7 +267,7 @@ async fn a_read_that_began_before_an_event_does_not_take_its_word_back() {
     drop(call);
     let _call = UnderWay::new(&scene.reader, scene.vm);
     scene.played.hold();
-    let read = scene.reading();
+    let read = scene.reading(Extent::Run);
     scene.played.until_asked(3).await;
     scene.stands(Some((5, true)));
     scene.hear(STOPPED, 0);
@@ -270,7 +285,7 @@ async fn a_domain_that_was_gone_and_is_told_to_run_is_not_removed_by_the_older_a
     let _call = UnderWay::new(&scene.reader, scene.vm);
     scene.stands(None);
     scene.played.hold();
-    let read = scene.reading();
+    let read = scene.reading(Extent::Run);
     scene.played.until_asked(3).await;
     scene.stands(Some((1, true)));
     scene.hear(STARTED, 0);
@@ -359,4 +374,22 @@ async fn a_stop_shows_what_the_machine_is_defined_as_or_waits_for_the_read() {
         scene.read(Extent::Run).await;
         assert_eq!((scene.power(), cpus(&scene)), (off, Some(2)));
     }
+}
+
+#[tokio::test]
+async fn what_a_lane_waits_for_is_put_before_a_whole_read_has_ended() {
+    let scene = Scene::new(Some((5, true))).await;
+    let _call = UnderWay::new(&scene.reader, scene.vm);
+    scene.stands(Some((1, true)));
+    *scene.played.slow.lock() = Some("_LIST_ALL_SNAPSHOTS");
+    let read = scene.reading(Extent::Whole);
+    while scene.power() != Some(PowerState::Running) {
+        tokio::task::yield_now().await;
+    }
+    assert!(!read.is_finished());
+    assert_eq!(scene.field("tools"), Value::Int(ToolsState::ToolsRunning as i64));
+    let early = scene.reader.inventory.revision();
+    scene.played.let_go();
+    assert!(read.await.unwrap() >= early);
+    assert_eq!(scene.power(), Some(PowerState::Running));
 }
