@@ -144,6 +144,6 @@ def pytest_runtest_makereport(item, call):
     # A fixture may be an installation, or have one among others.
     values = [value for found in item.funcargs.values() for value in (found if isinstance(found, tuple) else [found])]
     for running in (value for value in values if isinstance(value, Domain)):
-        report.sections.append(("the end of the broker's log", running.broker.tail(20_000)))
+        report.sections.append(("the end of the broker's log", running.broker.tail(5_000)))
         for name, agent in running.agents.items():
-            report.sections.append((f"the end of {name}'s log", agent.tail(20_000)))
+            report.sections.append((f"the end of {name}'s log", agent.tail(5_000)))
