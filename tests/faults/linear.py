@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 ON, OFF, SUSPENDED = "poweredOn", "poweredOff", "suspended"
-# What virsh does to a VM's power directly on the host.
-POWER = ("start", "destroy", "managedsave")
+# What virsh does to a VM's power directly on the host, and the host by itself.
+POWER = ("start", "destroy", "managedsave", "crash")
 # Answers after which an effect may or may not be there.
 AMBIGUOUS = ("RequestCanceled", "InvalidState", "GenericVmConfigFault", "interrupted")
 
@@ -67,13 +67,13 @@ class NotLinear(AssertionError):
 def effect(state: State, op: Op) -> State | None:
     """The state after the operation, or None where it cannot be done."""
     allowed = {"on": (OFF, SUSPENDED), "off": (ON, SUSPENDED), "suspend": (ON,), "reset": (ON,),
-               "start": (OFF, SUSPENDED), "destroy": (ON,), "managedsave": (ON,), "desc": (ON,)}
+               "start": (OFF, SUSPENDED), "destroy": (ON,), "managedsave": (ON,), "desc": (ON,), "crash": (ON,)}
     if op.what in allowed and state.power not in allowed[op.what]:
         return None
     match op.what:
         case "on" | "start":
             return replace(state, power=ON)
-        case "off" | "destroy":
+        case "off" | "destroy" | "crash":
             return replace(state, power=OFF)
         case "suspend" | "managedsave":
             return replace(state, power=SUSPENDED)

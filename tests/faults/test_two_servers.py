@@ -110,6 +110,13 @@ def test_the_checker_knows_overlap_lag_and_losers():
         linear.judge([on, replace(between, invoked=1.2), replace(busy, invoked=1.5, returned=1.6)], initial)
     with pytest.raises(NotLinear):
         linear.judge([replace(on, fault="InvalidPowerState")], initial)
+    # A guest that ends by itself is off then, and only then; whoever started it may be told so.
+    off, crash = Op("c", "v", "read", None, 2, 3, seen=State(OFF)), Op("libvirt", "v", "crash", None, 0.8, 1.5, direct=True)
+    linear.judge([on, crash, off], initial)
+    linear.judge([replace(on, fault="InvalidState"), crash, off], initial)
+    for wrong in ([on, off], [on, replace(crash, invoked=3.5, returned=4), off], [crash, off], [replace(on, fault="InvalidState"), off]):
+        with pytest.raises(NotLinear):
+            linear.judge(wrong, initial)
     # Whether an overtaken one came to its effect is open until somebody looks; what was never asked for is no end.
     for memory, fits in ((0, True), (64, True), (96, False)):
         end = Op("witness", "v", "read", None, 9, 10, seen=State(OFF, memory=memory))
@@ -246,6 +253,11 @@ def test_two_servers_and_virsh_agree_on_one_order(real):
     direct = dict.fromkeys(menu, ["start", "destroy", "reset", "domstate"])
     history = quarrel([*servers, by_hand], menu, 60, seed=SEED, direct=direct)
     print(told(history, "libvirt"))
+    # A guest that ended by itself is one more that changed it: the host says when.
+    later = time.monotonic() - time.time()
+    crashes = [Op("libvirt", vm, "crash", None, at + later - 0.1, at + later + 1, direct=True) for vm in uuids for at in host.crashes(vm)]
+    print(f"{len(crashes)} guests ended by themselves")
+    history += crashes
     # What virsh did reaches the fronts with libvirt's events.
     linear.judge(settled(history, servers, lambda vm: shown_by_virsh(host, vm)), initial, lagging=frozenset(server.name for server in servers))
 

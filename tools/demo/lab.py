@@ -25,6 +25,7 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -249,6 +250,15 @@ class LibvirtHost:
             if time.monotonic() > deadline:
                 raise LabError(f"{guest} on {self.name}: expected '{wanted}' within {timeout:.0f} s, it is '{now}'")
             time.sleep(0.1)
+
+    def crashes(self, guest: str) -> list[float]:
+        """When libvirt took the guest's process to have ended by itself, in seconds as `time.time()` has them: from the guest's own log.
+
+        libvirt 9 does so, too, when a guest is started right after it was destroyed and libvirt is late with the end of the old process:
+        it then ends the new one (mended by libvirt's commit dd2f36d66ec, "Don't handle the EOF event if vm get restarted")."""
+        lines = [line for log in self.directory.rglob(f"{guest}.log") for line in log.read_text(errors="replace").splitlines()]
+        times = [line.partition(": shutting down, reason=crashed")[0] for line in lines if line.endswith("reason=crashed")]
+        return [datetime.strptime(at, "%Y-%m-%d %H:%M:%S.%f%z").timestamp() for at in times]
 
     def _define(self, kind: str, xml: str) -> None:
         file = self.directory / f"{kind}.xml"

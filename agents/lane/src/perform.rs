@@ -39,8 +39,11 @@ use union::{
     Command, Plan, Record, SlotSet,
     command::{Cause, Class, Code, Outcome, Revision},
     fail,
-    plan::Step,
+    plan::{Read, Step},
 };
+
+/// The field that says whether a machine is on.
+const POWER: &str = "power_state";
 
 /// A command about to be performed, with who performs it.
 pub(crate) struct Work<'a> {
@@ -282,14 +285,19 @@ async fn perform(
                 None => await_effect(work, &sight).await,
                 Some(facts) => tokio::select! {
                     biased;
-                    revision = facts.shown(work) => done(revision, plan),
+                    revision = facts.shown(work) => Ok(done(revision, plan)),
                     outcome = await_effect(work, &sight) => outcome,
                 },
             };
-            if matches!(outcome, Outcome::Unknown { .. }) {
-                *doubt = Some(Doubt { plan: Arc::clone(plan), at: plan.steps.len(), failed: None });
+            match outcome {
+                Ok(outcome) => {
+                    if matches!(outcome, Outcome::Unknown { .. }) {
+                        *doubt = Some(Doubt { plan: Arc::clone(plan), at: plan.steps.len(), failed: None });
+                    }
+                    outcome
+                }
+                Err(cause) => taken_back(work, plan, plan.steps.len(), cause, doubt).await,
             }
-            outcome
         }
         Sent::Badly { at, error } => match sight.once(Instant::now() + owner.limits.settle).await {
             // The target may have said no because somebody else had just done it.
@@ -357,12 +365,20 @@ async fn taken_back(
     }
 }
 
-/// After the calls went well: looks until the effect is there.
-async fn await_effect(work: &Work<'_>, sight: &Sight<'_>) -> Outcome {
+/// After the calls went well: looks until the effect is there. An error: it will not be, and the calls are to be taken back.
+async fn await_effect(work: &Work<'_>, sight: &Sight<'_>) -> Result<Outcome, Cause> {
     let (owner, run) = (work.owner, work.run);
     let verb = &run.command.verb;
     let until = run.deadline.min(Instant::now() + owner.limits.shows);
-    match sight.until(is_enough, until, || owner.still_runs(run)).await {
+    let soon = until.min(Instant::now() + owner.limits.grace);
+    let mut look = sight.until(is_enough, soon, || owner.still_runs(run)).await;
+    if look == Look::Missing && run.command.schema.class == Class::Idempotent {
+        work.as_planned(sight.plan)?;
+    }
+    if !is_enough(&look) && soon < until {
+        look = sight.until(is_enough, until, || owner.still_runs(run)).await;
+    }
+    Ok(match look {
         Look::There(revision) => done(revision, sight.plan),
         // Nothing to look for: what the target says now is what a reader shall see.
         Look::Nothing | Look::Gone => done(owner.inventory.revision(), sight.plan),
@@ -374,7 +390,7 @@ async fn await_effect(work: &Work<'_>, sight: &Sight<'_>) -> Outcome {
             probe: run.command.object.to_string(),
             message: format!("the target accepted {verb}, but can no longer be asked whether it took effect"),
         },
-    }
+    })
 }
 
 /// Whether a look after a call that went well needs no other behind it.
@@ -417,6 +433,26 @@ impl Work<'_> {
         }
         let read = self.target.refresh(object, fields, deadline);
         timeout_at(deadline, read).await.unwrap_or(Err(TargetError::TimedOut))
+    }
+
+    /// Whether the object still is in the power state that the plan is for. What is made for one that is off changes only what one that
+    /// runs is defined as.
+    fn as_planned(&self, plan: &Plan) -> Result<(), Cause> {
+        let command = &*self.run.command;
+        let Some(slot) = self.owner.inventory.schema().slot(command.object.kind, POWER) else {
+            return Ok(());
+        };
+        let is_it = |read: &&Read| read.object == command.object && *read.field == *POWER;
+        match (plan.reads.iter().find(is_it), self.owner.inventory.record(command.object)) {
+            (Some(read), Some(object)) if *object.get(slot) != read.value => {
+                let message = format!(
+                    "{} was planned for the power state that {} had, and somebody else changed that meanwhile; look at it and ask again",
+                    command.verb, command.object
+                );
+                Err(Cause::new(Code::InvalidState, message))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn record(&self) -> Result<Arc<Record>, Cause> {

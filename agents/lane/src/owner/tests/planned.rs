@@ -10,6 +10,7 @@ use union::{
 };
 
 mod history;
+mod meanwhile;
 mod recovery;
 
 /// A hypervisor whose machines have a name and a note.
@@ -28,6 +29,8 @@ struct Inside {
     away: bool,
     busy: BTreeSet<ObjectId>,
     overlapped: bool,
+    /// Asleep, by somebody else's hand.
+    naps: bool,
     /// What was to be known before the last plan.
     relied_on: Option<SlotSet>,
 }
@@ -35,14 +38,17 @@ struct Inside {
 impl Hyper {
     fn put(&self, id: ObjectId) -> Revision {
         let slot = |field| self.inventory.schema().slot(Kind::Vm, field).expect("a field");
-        let machine = self.state.lock().machines.get(&id).cloned();
+        let (machine, power) = {
+            let state = self.state.lock();
+            (state.machines.get(&id).cloned(), if state.naps { STOPPED } else { RUNNING })
+        };
         self.inventory.apply(vec![match machine {
             None => Put::Remove(id),
             Some((name, note)) => {
                 let mut record = self.inventory.schema().kind(Kind::Vm).record();
                 record.set(slot("name"), name);
                 record.set(slot("description"), note);
-                record.set(slot("power_state"), RUNNING);
+                record.set(slot("power_state"), power);
                 Put::Whole(id, record)
             }
         }])
@@ -58,6 +64,7 @@ impl Hyper {
         match &*call.call {
             "Make" => drop(state.machines.insert(id, (text, String::new()))),
             "Drop" => drop(state.machines.remove(&id)),
+            "Nap" => state.naps = true,
             "Name" => drop(state.machines.get_mut(&id).map(|m| m.0 = text)),
             "Note" => drop(state.machines.get_mut(&id).map(|m| m.1 = text)),
             _ => {}
@@ -319,27 +326,6 @@ async fn a_plan_is_performed_and_kept_step_by_step() {
     assert_eq!(w.notes.told(), ["begin engine's 2 on hyper", "answered 0", "answered 1", "ended done"]);
     assert_eq!(w.owner.outcome(ticket.command), Some(Known::Ended(outcome)));
     assert_eq!(w.owner.outcome(CommandId(uuid::Uuid::nil())), None);
-}
-
-#[tokio::test(start_paused = true)]
-async fn only_a_field_that_was_read_and_has_changed_refuses_a_plan() {
-    let w = plans([]);
-    let renamed = || Plan { reads: vec![read("name", "vm1")], ..plan([(vm(1), call("Note", "x"))]) };
-    w.target.state.lock().machines.entry(vm(1)).and_modify(|m| m.1 = "by hand".into());
-    assert_eq!(word(&w.reconfigure(renamed()).await), "done", "nobody read the note");
-    let name = w.inventory.schema().slot(Kind::Vm, "name").map(SlotSet::of);
-    assert_eq!(w.target.state.lock().relied_on, name);
-    w.target.state.lock().machines.entry(vm(1)).and_modify(|m| m.0 = "by hand".into());
-    let calls = w.calls().len();
-    let outcome = w.reconfigure(renamed()).await;
-    let Outcome::Refused(cause) = outcome else { panic!("{outcome:?}") };
-    assert_eq!((cause.code, w.calls().len()), (Code::Changed, calls));
-    assert!(cause.message.contains("`name`"), "{cause}");
-    assert_eq!(w.notes.told().last().map(String::as_str), Some("declined refused"));
-    // What nobody here holds is the engine's to watch.
-    let other = Read { object: folder(), ..read("name", "old") };
-    let plan = Plan { reads: vec![other], ..plan([(vm(1), call("Note", "y"))]) };
-    assert_eq!(word(&w.reconfigure(plan).await), "done");
 }
 
 #[tokio::test(start_paused = true)]
