@@ -372,7 +372,7 @@ async fn await_effect(work: &Work<'_>, sight: &Sight<'_>) -> Result<Outcome, Cau
     let until = run.deadline.min(Instant::now() + owner.limits.shows);
     let soon = until.min(Instant::now() + owner.limits.grace);
     let mut look = sight.until(is_enough, soon, || owner.still_runs(run)).await;
-    if look == Look::Missing && run.command.schema.class == Class::Idempotent {
+    if look == Look::Missing && run.command.schema.class != Class::Once {
         work.as_planned(sight.plan)?;
     }
     if !is_enough(&look) && soon < until {
@@ -435,10 +435,14 @@ impl Work<'_> {
         timeout_at(deadline, read).await.unwrap_or(Err(TargetError::TimedOut))
     }
 
-    /// Whether the object still is in the power state that the plan is for. What is made for one that is off changes only what one that
-    /// runs is defined as.
+    /// Whether the object still is in the power state that the plan is for: what is made for one that is off changes only what one that
+    /// runs is defined as. Of a command whose effect is no field that it sets, but that state itself, nothing is said: what somebody else
+    /// did to the machine after it is not to be taken back with it.
     fn as_planned(&self, plan: &Plan) -> Result<(), Cause> {
         let command = &*self.run.command;
+        if self.owner.rules.compared(self.target.protocol(), command).is_empty() {
+            return Ok(());
+        }
         let Some(slot) = self.owner.inventory.schema().slot(command.object.kind, POWER) else {
             return Ok(());
         };

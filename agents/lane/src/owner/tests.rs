@@ -5,7 +5,7 @@ use inventory::Put;
 use mapping::{NativeCall, StepKind};
 use std::collections::VecDeque as Script;
 use union::{
-    Ids, Kind, Origin, Record, Schema, Value,
+    Ids, Kind, Origin, Record, Schema, Slot, SlotSet, Value,
     clock::{ManualClock, SeededIds},
     command::{Outcome, Revision},
     pb::{PowerState, TaskState},
@@ -166,6 +166,18 @@ fn power(record: &Record) -> i64 {
     record.get(slot).as_int().unwrap_or(0)
 }
 
+/// Where a command says a description.
+fn description(command: &Command) -> Option<Slot> {
+    Some(Schema::base().message(&command.verb)?.field("description")?.slot)
+}
+
+/// Whether the object has the description that a command sets, if it sets one.
+fn described(command: &Command, object: &Record) -> Option<bool> {
+    let wanted = command.body.get(description(command)?);
+    let slot = Schema::base().slot(Kind::Vm, "description")?;
+    (!wanted.is_absent()).then(|| object.get(slot) == wanted)
+}
+
 impl Rules for Table {
     fn conflict(&self, _: &Origin, running: &str, arriving: &str) -> Conflict {
         match (running, arriving) {
@@ -209,9 +221,14 @@ impl Rules for Table {
             "PowerOn" | "Unpause" => RUNNING,
             "PowerOff" => STOPPED,
             "Suspend" => SUSPENDED,
+            "Reconfigure" => return described(command, object),
             _ => return None,
         };
         Some(power(object) == wanted)
+    }
+
+    fn compared(&self, _: &str, command: &Command) -> SlotSet {
+        description(command).map_or(SlotSet::EMPTY, SlotSet::of)
     }
 }
 

@@ -235,7 +235,8 @@ impl Task {
     }
 }
 
-/// Drops the deltas that wait. A page that is asked for now has what they tell; and however many are wrong, they cost one fetch.
+/// Takes the deltas that wait out of the queue, and loses nothing: the first page, which is asked for after this, holds what they tell.
+/// However many of them are wrong, they cost one fetch.
 fn drop_waiting(deltas: &mut Subscription) -> Result<(), Ended> {
     for _ in 0..DELTA_QUEUE {
         match deltas.next().now_or_never() {

@@ -23,17 +23,35 @@ async fn only_a_field_that_was_read_and_has_changed_refuses_a_plan() {
     assert_eq!(word(&w.reconfigure(plan).await), "done");
 }
 
-/// What a plan for a machine that runs did to one that is off by then is taken back, and its caller told soon.
+/// A plan for a machine that runs, whose last call somebody puts to sleep.
+fn napped() -> Plan {
+    let calls = [(vm(1), undone("Note", "x", "")), (vm(1), call("Nap", ""))];
+    let reads = vec![Read { object: vm(1), field: Arc::from("power_state"), value: Value::Int(RUNNING) }];
+    Plan { reads, ..plan(calls) }
+}
+
+/// What it did to one that is off by then is taken back, and its caller told soon.
 #[tokio::test(start_paused = true)]
 async fn a_plan_for_another_power_state_is_taken_back() {
     let w = plans([]);
-    let calls = [(vm(1), undone("Note", "x", "")), (vm(1), call("Nap", ""))];
-    let reads = vec![Read { object: vm(1), field: Arc::from("power_state"), value: Value::Int(RUNNING) }];
+    let mut command = w.command("Reconfigure", vm(1));
+    let mut body = Record::clone(&command.body);
+    body.set(description(&command).expect("a field"), "y");
+    command.body = Arc::new(body);
     let start = Instant::now();
-    let outcome = w.send("Suspend", vm(1), Plan { reads, ..plan(calls) }).outcome().await;
+    let outcome = w.owner.submit_planned(command, napped(), Reply::Task).expect("taken").outcome().await;
     let Outcome::Failed(cause) = outcome else { panic!("{outcome:?}") };
     assert_eq!(cause.code, Code::InvalidState, "{cause}");
     assert!(start.elapsed() < Duration::from_secs(3));
     assert_eq!(w.calls(), ["Note x", "Nap ", "Note "]);
     assert_eq!(w.machine(vm(1)).1, "");
+}
+
+/// Whoever stopped or paused a machine after it was started must not have it destroyed for that.
+#[tokio::test(start_paused = true)]
+async fn a_power_command_is_not_taken_back_for_what_others_did_after_it() {
+    let w = plans([]);
+    let outcome = w.send("Suspend", vm(1), napped()).outcome().await;
+    let Outcome::Failed(cause) = outcome else { panic!("{outcome:?}") };
+    assert_eq!((cause.code, w.calls()), (Code::TimedOut, vec!["Note x".to_owned(), "Nap ".to_owned()]));
 }
