@@ -2,6 +2,7 @@
 
 import os
 import random
+import threading
 import time
 from collections import Counter
 from dataclasses import replace
@@ -260,6 +261,31 @@ def test_two_servers_and_virsh_agree_on_one_order(real):
     history += crashes
     # What virsh did reaches the fronts with libvirt's events.
     linear.judge(settled(history, servers, lambda vm: shown_by_virsh(host, vm)), initial, lagging=frozenset(server.name for server in servers))
+
+
+def test_a_change_that_a_start_by_hand_crosses_is_done_or_taken_back(real):
+    domain, host = real
+    uuid = lab.guest_uuid("lab03", "bob")
+    clients.eventually(lambda: uuid in morefs(domain.fleet), "the fleet shows the guest")
+    server, dice = Server("fleet", domain.fleet, {"bob": morefs(domain.fleet)[uuid]}), random.Random(SEED)
+
+    def off():
+        # A guest may have ended by itself (`lab.LibvirtHost.crashes`).
+        clients.eventually(lambda: host.state("bob") == "shut off" or not host.virsh("destroy", "bob"), "virsh stops it")
+        clients.eventually(lambda: server.read("bob").power == OFF, "the fleet shows it off")
+    for n in range(12):
+        off()
+        before, by_hand = server.read("bob").annotation, Virsh("virsh", host, {"bob": "bob"})
+        start = threading.Thread(target=by_hand.perform, args=("bob", "start"))
+        start.start()
+        time.sleep(dice.uniform(0, 0.12))
+        done = server.perform("bob", "annotate", f"change {n}")
+        start.join()
+        assert done.fault in (None, "InvalidState"), done
+        # As it runs and as it is defined: both, or none.
+        running = shown_by_virsh(host, "bob").annotation
+        off()
+        assert [running, shown_by_virsh(host, "bob").annotation] == [f"change {n}" if done.fault is None else before] * 2, done
 
 
 def shown_by_virsh(host: lab.LibvirtHost, vm: str) -> State:
